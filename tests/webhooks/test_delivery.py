@@ -17,6 +17,7 @@ from easypay.db import work_list
 from easypay.db.connections import Lane
 from easypay.db.embedded import Cluster
 from easypay.db.pool import Pool, open_pool
+from easypay.errors import ValidationFailed
 from easypay.events import numbering
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault, new_encryption_key
@@ -298,6 +299,25 @@ async def test_an_endpoint_that_hangs_holds_up_no_other(bench: Bench) -> None:
     assert len(bench.receiver.of("/hangs")) == 120
 
 
+async def test_a_merchants_only_event_does_not_wait_for_anothers_backlog(bench: Bench) -> None:
+    many, _ = await bench.endpoint("/many")
+    await bench.pool.execute(
+        "INSERT INTO webhook_deliveries (merchant_id, endpoint_id, event_id, mode, payment_id, seq,"
+        " type, data, due_at) SELECT $1, $2, id, 'test', id, n, 'webhook.test', '{}',"
+        " now() - interval '1 hour'"
+        " FROM (SELECT n, gen_random_uuid() AS id FROM generate_series(1, 1000) AS n) AS made",
+        *(bench.merchant_id, many.id),
+    )
+    async with bench.pool.acquire() as connection:
+        other = await admin.create_merchant(connection, name=random_name())
+    bench.merchant_id = other.merchant_id
+    one, _ = await bench.endpoint("/one")
+    await endpoints.send_test(bench.pool, one)
+    async with bench.working():
+        await bench.arrived(1, "/one")
+        assert len(bench.receiver.of("/many")) < 200
+
+
 async def test_gone_disables_an_endpoint_and_tells_the_others(bench: Bench) -> None:
     gone, _ = await bench.endpoint("/gone")
     await bench.endpoint("/told", types=["webhook_endpoint.disabled"])
@@ -571,6 +591,40 @@ async def test_events_sent_again_one_by_one_keep_their_order(bench: Bench) -> No
                 await redelivery.redeliver_one(connection, endpoint, UUID(event[4:]))
         await bench.left()
     assert [got.id for got in bench.receiver.got[3:]] == made
+
+
+async def test_an_event_that_is_sent_again_does_not_overtake_an_earlier_one(bench: Bench) -> None:
+    """The earlier one waits for its next attempt, or is not fanned out yet."""
+    endpoint, _ = await bench.endpoint()
+    payment = ids.new_id()
+    first, second = await bench.happen(2, payment=payment)
+    bench.receiver.answer = lambda got: 500 if got.id == first else 200
+    await redelivery.redeliver_one(bench.pool, endpoint, UUID(second[4:]))
+    async with bench.working():
+        await bench.left(2)
+        await until(lambda: count_of(bench, endpoint, 1), what="the first has failed")
+        await bench.pool.execute(
+            "DELETE FROM webhook_deliveries WHERE event_id = $1", UUID(second[4:])
+        )  # as if it had been delivered while the first one was parked
+        await redelivery.redeliver_one(bench.pool, endpoint, UUID(second[4:]))
+        await bench.left(2)
+        bench.receiver.answer = lambda _: 200
+        await bench.due_now()
+        await bench.left()
+    assert [got.id for got in bench.receiver.got] == [first, first, second]
+
+
+async def test_an_event_of_another_type_can_be_sent_once_its_turn_has_come(bench: Bench) -> None:
+    endpoint, _ = await bench.endpoint(types=["refund.succeeded"])
+    (event,) = await bench.happen()
+    with pytest.raises(ValidationFailed, match="its turn to be sent has not come yet"):
+        await redelivery.redeliver_one(bench.pool, endpoint, UUID(event[4:]))
+    async with bench.working() as worker:
+        await bench.left()
+        await redelivery.redeliver_one(bench.pool, endpoint, UUID(event[4:]))
+        worker.wake()
+        (got,) = await bench.arrived(1)
+    assert got.id == event
 
 
 async def test_a_span_that_is_not_fanned_out_yet_overtakes_nothing(bench: Bench) -> None:

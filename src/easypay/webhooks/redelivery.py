@@ -48,27 +48,70 @@ _PAGE: Final = f"""
     SELECT max(position), min(event_id::text)::uuid, count(*), (SELECT count(*) FROM written)
       FROM page
 """
+# Each month's mark says which transactions have their events in the feed.
+_EVENT: Final = """
+    SELECT e.payment_id, e.type,
+           e.written_by::text::bigint < m.read_below
+               AND e.written_by::text::bigint <> ALL (m.still_open)
+      FROM events e JOIN pg_class c ON c.oid = e.tableoid
+      LEFT JOIN feed_months m ON c.relname = 'events_' || m.month
+     WHERE e.merchant_id = $1 AND e.mode = $2 AND e.id = $3
+"""
 _ONE: Final = f"""
     WITH found AS MATERIALIZED (
-        SELECT id AS event_id, payment_id, $6::bigint AS seq FROM events
-         WHERE merchant_id = $1 AND id = $5 AND mode = $3
+        SELECT $5::uuid AS event_id, $6::uuid AS payment_id, $7::bigint AS seq
     ), written AS ({_INTO})
-    SELECT count(*) FROM found
+    SELECT count(*) FROM written
 """
+_WITHIN: Final = """
+    SELECT seq FROM (SELECT seq, event_id FROM feed WHERE stream = $1 AND position >= $2
+                      ORDER BY position LIMIT $3) AS near WHERE event_id = $4
+"""
+_ANYWHERE: Final = "SELECT seq FROM feed WHERE stream = $1 AND event_id = $2"
 
 
 async def redeliver_one(runner: Runner, endpoint: Endpoint, event_id: UUID) -> None:
-    """Let an endpoint be sent an event again, before later events of its payment that still wait.
+    """Let an endpoint be sent an event again, in its place among those of its payment that wait.
 
-    Raises NotFound if the merchant has no such event, or its month was archived.
+    An event that the fan-out has not reached yet is sent by it, in its turn. Raises NotFound if
+    the merchant has no such event, or its month was archived; ValidationFailed if the fan-out has
+    not reached it, and will not send it to this endpoint.
     """
-    # Below every number of the feed; of two events a millisecond apart, the later one is greater.
-    seq = (event_id.int >> 66) - (1 << 62)
-    found = await runner.fetchval(
-        _ONE, endpoint.merchant_id, endpoint.id, endpoint.mode, [], event_id, seq
-    )
-    if not found:
+    row = await runner.fetchrow(_EVENT, endpoint.merchant_id, endpoint.mode, event_id)
+    if row is None:
         raise NotFound(f"there is no event {ids.typed(ids.EVENT, event_id)}")
+    payment_id, kind, is_numbered = row
+    seq = await _number_of(runner, endpoint, event_id) if is_numbered else None
+    fanned_out = await runner.fetchval(_FANNED_OUT, endpoint.merchant_id, endpoint.id, READER)
+    if seq is None or fanned_out is None or seq > fanned_out:
+        if endpoint.state != "disabled" and (not endpoint.types or kind in endpoint.types):
+            return
+        why = (
+            "The event has just happened, and its turn to be sent has not come yet. Send this "
+            "request again in a second; if that does not help, no worker runs."
+        )
+        raise ValidationFailed.of([FieldError("#/event_id", "too_early", why)])
+    await runner.execute(
+        _ONE,
+        *(endpoint.merchant_id, endpoint.id, endpoint.mode, []),
+        *(event_id, payment_id, seq),
+    )
+
+
+async def _number_of(runner: Runner, endpoint: Endpoint, event_id: UUID) -> int | None:
+    """Return an event's number in the feed, which has no index on ids: it is looked for among those
+    of the same time, and then everywhere. None if it has none."""
+    stream = await runner.fetchval(_STREAM, endpoint.merchant_id, endpoint.mode)
+    moment = ids.moment_of(event_id)
+    for slack in (timedelta(seconds=1), timedelta(minutes=1), _SLACK):
+        first = await _first_position(runner, stream, ids.lowest_id_at(moment - slack))
+        behind = await _first_position(runner, stream, ids.lowest_id_at(moment + slack))
+        most = max(0, behind - first)
+        seq: int | None = await runner.fetchval(_WITHIN, stream, first, most, event_id)
+        if seq is not None:
+            return seq
+    found: int | None = await runner.fetchval(_ANYWHERE, stream, event_id)
+    return found
 
 
 async def redeliver(runner: Runner, endpoint: Endpoint, *, since: datetime, until: datetime) -> int:
