@@ -249,7 +249,8 @@ async def test_a_repeated_message_has_its_id_a_new_time_and_two_signatures(bench
         arrived_at.append(time.time())
         await until(lambda: count_of(bench, endpoint, 1), what="recorded")
         key = (bench.vault, bench.merchant_id, Mode.TEST, endpoint.id)
-        _, new = await endpoints.rotate_secret(bench.pool, *key)
+        async with bench.pool.acquire() as connection:
+            _, new = await endpoints.rotate_secret(connection, *key)
         await until(lambda: later_than(int(first.headers["webhook-timestamp"])))
         await bench.due_now()
         worker.wake()
@@ -266,6 +267,38 @@ async def test_a_repeated_message_has_its_id_a_new_time_and_two_signatures(bench
         Webhook(secret).verify(second.body, second.headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(new).verify(first.body, first.headers)
+
+
+async def test_a_secret_signs_until_its_overlap_ends_however_often_it_is_rotated(
+    bench: Bench,
+) -> None:
+    """The reply with the second secret was lost, so the merchant has rotated once more."""
+    endpoint, first = await bench.endpoint()
+    key = (bench.vault, bench.merchant_id, Mode.TEST, endpoint.id)
+
+    async def rotate(**more: Any) -> tuple[Endpoint, str]:
+        async with bench.pool.acquire() as connection:
+            return await endpoints.rotate_secret(connection, *key, **more)
+
+    until_first, second = await rotate()
+    until_both, third = await rotate(overlap_s=60)
+    assert until_both.old_secret_until == until_first.old_secret_until
+    await bench.happen()
+    async with bench.working():
+        (got,) = await bench.arrived(1)
+        for secret in (first, second, third):
+            Webhook(secret).verify(got.body, got.headers)
+        _, fourth = await rotate()
+        await bench.happen()
+        _, got = await bench.arrived(2)
+        for secret in (second, third, fourth):
+            Webhook(secret).verify(got.body, got.headers)
+        assert len(got.headers["webhook-signature"].split()) == endpoints.MOST_SECRETS
+        _, last = await rotate(overlap_s=0)
+        await bench.happen()
+        *_, got = await bench.arrived(3)
+    Webhook(last).verify(got.body, got.headers)
+    assert len(got.headers["webhook-signature"].split()) == 1
 
 
 async def later_than(second: int) -> bool:

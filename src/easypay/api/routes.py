@@ -464,7 +464,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         f"POST {_ENDPOINT}/rotate-secret",
         "webhooks_rotate_secret",
         "Rotate a webhook secret",
-        "Creates a new secret. Until the overlap ends messages carry a signature of each secret.",
+        "Creates a new secret. Until the overlap ends messages carry a signature of each secret. "
+        "The newest three sign.",
         body=webhooks.RotateSecret,
         body_required=False,
         replies={201: webhooks.NewEndpointView},

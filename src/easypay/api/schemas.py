@@ -112,7 +112,7 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "until": {"description": "The end of the span, which does not belong to it.", **MOMENT},
     "failing_since": {"description": "The first failure since a success.", "format": "date-time"},
     "old_secret_until": {
-        "description": "Until when messages are also signed with the secret before.",
+        "description": "Until when messages are also signed with the secrets before.",
         "format": "date-time",
     },
     "Endpoint.state": {

@@ -45,7 +45,8 @@ class UpdateEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RotateSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long messages are signed with the old secret, too: a day by default."""
+    """How long messages are signed with the old secret, too: a day by default. If an earlier one
+    still signs, both do; 0 ends all of them at once. The newest three secrets sign at a time."""
 
     overlap_seconds: Annotated[int, Meta(ge=0, le=inputs.LONGEST_OVERLAP_S)] = endpoints.OVERLAP_S
 
@@ -245,14 +246,15 @@ class WebhooksApi:
     async def rotate_secret(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, SCOPE)
         body = decode(request, _rotate, may_be_empty=True)
-        endpoint, secret = await endpoints.rotate_secret(
-            self._pool,
-            self._vault,
-            caller.merchant_id,
-            caller.mode,
-            _endpoint_id(request),
-            overlap_s=body.overlap_seconds,
-        )
+        async with self._pool.acquire() as connection:
+            endpoint, secret = await endpoints.rotate_secret(
+                connection,
+                self._vault,
+                caller.merchant_id,
+                caller.mode,
+                _endpoint_id(request),
+                overlap_s=body.overlap_seconds,
+            )
         return Response(201, encode(NewEndpointView(endpoint_view(endpoint), secret)))
 
     async def send_test(self, request: Request) -> Response:

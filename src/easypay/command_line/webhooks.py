@@ -169,7 +169,10 @@ def delete_endpoint(
 def rotate_secret(
     endpoint: EndpointId,
     overlap_s: Annotated[
-        int, typer.Option(min=0, help="Seconds in which the old secret signs, too.")
+        int,
+        typer.Option(
+            min=0, help="Seconds in which the old secret signs, too. 0 ends all old ones at once."
+        ),
     ] = 86_400,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,

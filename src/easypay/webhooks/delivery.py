@@ -321,8 +321,8 @@ class Deliverer:
         opened = []
         for each in d.secrets:
             with suppress(VaultError):
-                opened.append(
-                    endpoints.open_secret(self._vault, each, d.merchant_id, d.mode, d.endpoint_id)
+                opened += endpoints.open_secrets(
+                    self._vault, each, d.merchant_id, d.mode, d.endpoint_id
                 )
         if not opened and monotonic() >= self._warn_at:
             self._warn_at = monotonic() + _WARN_EVERY_S

@@ -1,11 +1,12 @@
 """Endpoints: made, changed, paused and deleted. What the API and the command line share.
 
-Functions take an asyncpg connection or pool; `create` and `delete` take a connection, on which they
-open a transaction. A worker reads an endpoint anew for each delivery, so a change counts from the
-next attempt.
+Functions take an asyncpg connection or pool; `create`, `delete` and `rotate_secret` take a
+connection, on which they open a transaction. A worker reads an endpoint anew for each delivery, so
+a change counts from the next attempt.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,7 +14,7 @@ import msgspec
 
 from easypay import ids, inputs
 from easypay.errors import FieldError, NotFound, ValidationFailed
-from easypay.merchants.vault import Vault
+from easypay.merchants.vault import Vault, VaultError
 from easypay.mode import MODE, Mode
 from easypay.webhooks.addresses import Network, wrong_url
 from easypay.webhooks.model import (
@@ -31,6 +32,8 @@ READER: Final = "webhooks"
 """The name of the fan-out in `feed_readers`. It has a row there only while there are endpoints."""
 OVERLAP_S: Final = 86_400
 """How long the old secret goes on being used beside a new one, unless said otherwise."""
+MOST_SECRETS: Final = 3
+"""Secrets that sign at a time at most: the newest, and old ones whose overlap has not ended."""
 MOST_DESCRIPTION: Final = 200
 _COLUMNS: Final = ", ".join(Endpoint.__struct_fields__)
 _LOCK: Final = 0x77656268  # "webh"
@@ -151,7 +154,7 @@ async def delete(connection: Runner, merchant_id: UUID, mode: Mode, endpoint_id:
 
 
 async def rotate_secret(
-    runner: Runner,
+    connection: Runner,
     vault: Vault,
     merchant_id: UUID,
     mode: Mode,
@@ -159,23 +162,45 @@ async def rotate_secret(
     *,
     overlap_s: int = OVERLAP_S,
 ) -> tuple[Endpoint, str]:
-    """Give an endpoint a new secret, and return it. Messages are signed with the old one, too, for
-    `overlap_s` seconds. Raises NotFound and ValidationFailed."""
+    """Give an endpoint a new secret, and return it. For `overlap_s` seconds messages are signed
+    with the old one, too, and with those that still sign beside it, the newest `MOST_SECRETS` in
+    all. 0 ends all old ones at once.
+
+    Opens a transaction on the connection. Raises NotFound and ValidationFailed.
+    """
     if not 0 <= overlap_s <= inputs.LONGEST_OVERLAP_S:
         why = f"overlap_seconds must be 0 to {inputs.LONGEST_OVERLAP_S}."
         raise ValidationFailed.of([FieldError("#/overlap_seconds", "invalid", why)])
-    secret = new_secret()
-    row = await runner.fetchrow(
-        "UPDATE webhook_endpoints SET secret = $4, old_secret = secret,"
-        " old_secret_until = db_now() + make_interval(secs => $5), updated_at = db_now()"
-        f" WHERE merchant_id = $1 AND mode = $2 AND id = $3 RETURNING {_COLUMNS}",
-        merchant_id,
-        mode,
-        endpoint_id,
-        seal(vault, secret, merchant_id, mode, endpoint_id),
-        float(overlap_s),
-    )
+    secret, place = new_secret(), (merchant_id, mode, endpoint_id)
+    async with connection.transaction():
+        row = await connection.fetchrow(_SECRETS, *place)
+        if row is None:
+            raise NotFound(f"there is no webhook endpoint {ids.typed(ids.ENDPOINT, endpoint_id)}")
+        signing: list[str] = []
+        for sealed in filter(None, row if overlap_s else ()):
+            with suppress(VaultError):  # of another encryption key: nothing is signed with it
+                signing += open_secrets(vault, sealed, *place)
+        old = None
+        if signing:
+            old = seal(vault, signing[0], *place, older=signing[1 : MOST_SECRETS - 1])
+        row = await connection.fetchrow(
+            _ROTATE, *place, seal(vault, secret, *place), old, float(overlap_s)
+        )
     return _found(row, endpoint_id), secret
+
+
+_SECRETS: Final = """
+    SELECT secret, CASE WHEN old_secret_until > db_now() THEN old_secret END
+      FROM webhook_endpoints WHERE merchant_id = $1 AND mode = $2 AND id = $3 FOR UPDATE
+"""
+# Secrets that sign already do so until the latest end of any: one moment for all old ones.
+_ROTATE: Final = f"""
+    UPDATE webhook_endpoints
+       SET secret = $4, old_secret = $5, updated_at = db_now(),
+           old_secret_until = CASE WHEN $6::float8 = 0 THEN db_now() ELSE greatest(
+               old_secret_until, db_now() + make_interval(secs => $6::float8)) END
+     WHERE merchant_id = $1 AND mode = $2 AND id = $3 RETURNING {_COLUMNS}
+"""
 
 
 _DISABLE: Final = """
@@ -247,16 +272,28 @@ async def list_all(
     return [_endpoint(row) for row in rows]
 
 
-def seal(vault: Vault, secret: str, merchant_id: UUID, mode: Mode, endpoint_id: UUID) -> bytes:
-    """Encrypt a secret for one endpoint; it cannot be opened for another."""
-    return vault.seal({"secret": secret}, merchant_id, mode, f"webhook {endpoint_id}")
+def seal(
+    vault: Vault,
+    secret: str,
+    merchant_id: UUID,
+    mode: Mode,
+    endpoint_id: UUID,
+    *,
+    older: Sequence[str] = (),
+) -> bytes:
+    """Encrypt a secret for one endpoint, with those before it that still sign; it cannot be opened
+    for another."""
+    sealed = {"secret": secret} | ({"older": " ".join(older)} if older else {})
+    return vault.seal(sealed, merchant_id, mode, f"webhook {endpoint_id}")
 
 
-def open_secret(
+def open_secrets(
     vault: Vault, sealed: bytes, merchant_id: UUID, mode: Mode, endpoint_id: UUID
-) -> str:
-    """Decrypt a secret. Raises VaultError if it was sealed under another encryption key."""
-    return vault.open(sealed, merchant_id, mode, f"webhook {endpoint_id}")["secret"]
+) -> list[str]:
+    """Decrypt a secret and those that were sealed with it, newest first. Raises VaultError if they
+    were sealed under another encryption key."""
+    found = vault.open(sealed, merchant_id, mode, f"webhook {endpoint_id}")
+    return [found["secret"], *found.get("older", "").split()]
 
 
 def _check(
