@@ -36,6 +36,7 @@ from easypay.payments import (
     operation_details,
     orphan_sweep,
     purge,
+    queue_claims,
     queue_rows,
     resolver_rows,
     search,
@@ -665,6 +666,18 @@ async def claim_queued(w: World) -> None:
     await work_list.claim(w.pool, queue_rows.QUEUED, most=GROUP, lease_s=30)
 
 
+async def claim_in_turns(w: World, _: Case) -> Found:
+    lane = work_list.work_lane(
+        w.dsn, queue_rows.QUEUED, more=queue_claims.STATEMENTS, settings=queue_claims.LANE_SETTINGS
+    )
+
+    async def run() -> None:
+        await queue_claims.next_merchants(lane, UUID(int=0), queue_claims.MOST_MERCHANTS)
+        await queue_claims.claim_of(lane, [w.merchant_id], of_each=4, most=GROUP, lease_s=30)
+
+    return await over(lane, run)
+
+
 async def leave_the_queue(w: World) -> None:
     operation_id = ids.new_id()
     month = w.months.of(operation_id)
@@ -771,6 +784,8 @@ RESOLVER: Final = (
          months=12, locks=80, buffers=6_000),
     Case("claim queued operations", claim_queued,
          uses=("queued_operations_due", "queued_operations_of_payment")),
+    Case("claim queued operations of the next merchants", _nothing, measure=claim_in_turns,
+         uses=("queued_operations_pkey", "queued_operations_of_payment")),
     Case("take operations off the queue", leave_the_queue,
          uses=("queued_operations_pkey", "operations_pkey")),
     Case("lease an account", lease_account, uses=("account_passes_pkey",)),

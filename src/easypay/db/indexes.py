@@ -62,7 +62,8 @@ INDEXES: Final[Mapping[str, Index]] = {
     ),
     **_of(
         "queued_operations",
-        queued_operations_pkey="the end of a queued operation, and repeats of its request",
+        queued_operations_pkey="the end of a queued operation, repeats of its request, and turns of"
+        " merchants",
         queued_operations_due="workers: what is due, oldest first",
         queued_operations_of_payment="workers: whether an earlier operation of the payment waits",
     ),

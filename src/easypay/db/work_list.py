@@ -223,10 +223,15 @@ def _sql(work_list: WorkList, name: str) -> str:
 
 
 def work_lane(
-    dsn: str, work_list: WorkList, *, limit_s: float = 4.0, more: Mapping[str, str] | None = None
+    dsn: str,
+    work_list: WorkList,
+    *,
+    limit_s: float = 4.0,
+    more: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Lane:
     """Return a connection for a list that is busy: each statement is prepared once. `more` are
-    statements of the list's own, by name.
+    statements of the list's own, by name; `settings` are added to those of the session.
 
     One task at a time may use it.
     """
@@ -237,6 +242,7 @@ def work_lane(
         lambda name: own[name] if name in own else _sql(work_list, name) if name else "",
         lookups=True,
         limit_s=limit_s,
+        settings=settings,
     )
 
 

@@ -45,13 +45,20 @@ _NEXT_MERCHANTS: Final = """
     )
     SELECT merchant_id FROM merchant LIMIT $2::bigint
 """
-# Ids of operations begin with their time, so the primary key has a merchant's oldest first.
+# Ids of operations begin with their time, so the primary key has a merchant's oldest first. Of its
+# rows, only those are looked at that come before the last one that is claimed, whatever the plan
+# was made for: nothing can be sorted (LANE_SETTINGS), and the earlier operation of a payment is
+# looked up for each row by its whole key.
 _CLAIM_OF: Final = f"""
     WITH due AS MATERIALIZED (
         SELECT oldest.* FROM unnest($1::uuid[]) AS given(merchant_id) CROSS JOIN LATERAL (
                SELECT w.merchant_id, w.operation_id, w.due_at FROM {QUEUED.table} w
                 WHERE w.merchant_id = given.merchant_id AND w.parked_at IS NULL
-                  AND w.due_at <= db_now() AND {QUEUED.ready}
+                  AND w.due_at <= db_now()
+                  AND (SELECT earlier.place FROM {QUEUED.table} earlier
+                        WHERE earlier.merchant_id = w.merchant_id
+                          AND earlier.payment_id = w.payment_id AND earlier.place < w.place
+                        ORDER BY earlier.place LIMIT 1) IS NULL
                 ORDER BY w.merchant_id, w.operation_id LIMIT $2::bigint
                   FOR UPDATE SKIP LOCKED) AS oldest
          LIMIT $3::bigint
@@ -62,6 +69,7 @@ _CLAIM_OF: Final = f"""
     RETURNING w.merchant_id, w.operation_id, {", ".join(f"w.{each}" for each in QUEUED.payload)},
         w.attempt, due.due_at, w.created_at
 """
+LANE_SETTINGS: Final = {"enable_sort": "off"}
 STATEMENTS: Final = {NEXT_MERCHANTS: _NEXT_MERCHANTS, CLAIM_OF: _CLAIM_OF}
 """Statements of a worker's lane, beside those of every work list."""
 

@@ -44,7 +44,12 @@ class QueuedPayments:
         self._caches = Caches(settings.cache_near_bytes if settings.cache_url else 0)
         self._tell = caching.what_tells(settings, self._caches, parts.vault, parts.pool)
         dsn = settings.database_url.get_secret_value()
-        self._lane = work_lane(dsn, queue_rows.QUEUED, more=queue_claims.STATEMENTS)
+        self._lane = work_lane(
+            dsn,
+            queue_rows.QUEUED,
+            more=queue_claims.STATEMENTS,
+            settings=queue_claims.LANE_SETTINGS,
+        )
         recorder = Recorder(
             self._committer(
                 caching.told_after(statements.RECORD_CHANGES, self._caches, caching.changed_by),
