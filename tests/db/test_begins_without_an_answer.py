@@ -13,12 +13,17 @@ from harness.forked import ForkedWorker, forked_workers
 from harness.worker_inside import queue_worker_inside
 
 SETTINGS = QUICK | {"database_patience_s": "0.5", "groups_in_flight": "1"}
+PATIENT = {
+    # As in production, nothing that was begun is proven absent within a minute.
+    "processor_deadline_s": "10.0",
+    "unknown_pass_gap_s": "60",
+    "unknown_absent_after_s": "600",
+}
 
 
 @pytest.fixture
 async def shop(stack: Stack) -> AsyncIterator[Shop]:
-    # The gateway's sweep does not take what was begun for abandoned.
-    made = await stack.shop(await stack.gateway(**QUICK | {"processor_deadline_s": "10.0"}))
+    made = await stack.shop(await stack.gateway(**QUICK | PATIENT))
     yield made
     await made.client.aclose()
 
@@ -102,7 +107,7 @@ async def test_a_database_that_is_silent_for_longer_than_the_lease_loses_nothing
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """No worker can send it under the claim that began it, so it is queued again."""
-    monkeypatch.setattr("easypay.payments.queue_worker._LEAST_LEASE_S", 2.0)
+    monkeypatch.setattr("easypay.payments.queue_worker._LEAST_LEASE_S", 2.5)
     more = SETTINGS | {"processor_deadline_s": "1.0"}
     async with queue_worker_inside(stack, dsn=stack_proxy.dsn, **more):
         await authorized(stack, shop)

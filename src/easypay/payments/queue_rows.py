@@ -269,17 +269,27 @@ BEGIN_QUEUED_PAYMENTS: Final = f"""
                 ELSE refuse('a queued operation does not hold its payment') END
 """
 
+
+class FollowUpTurn(msgspec.Struct, frozen=True, gc=False):
+    """An operation of a payment whose turn it is. `claim` is the number of the claim: only the
+    worker whose claim is the last one begins it, whatever became of clocks and leases."""
+
+    intent: FollowUp
+    claim: int
+
+
 # Of a payment that does not allow it, nothing is changed: the operation stays queued.
 BEGIN_QUEUED_FOLLOW_UPS: Final = f"""
     WITH input AS (
-        SELECT * FROM unnest($1::follow_up_intent[])
+        SELECT * FROM unnest($1::follow_up_intent[], $2::int[])
+            AS i({", ".join(FollowUp.__struct_fields__)}, claim)
     ), waiting AS MATERIALIZED (
         SELECT o.merchant_id, o.id FROM input i JOIN {{operations}} o
             ON o.merchant_id = i.merchant_id AND o.id = i.operation_id
              JOIN queued_operations q
             ON q.merchant_id = i.merchant_id AND q.operation_id = i.operation_id
-         WHERE o.state = 'queued' AND q.expires_at > db_now()
-         ORDER BY o.id FOR UPDATE OF o
+         WHERE o.state = 'queued' AND q.expires_at > db_now() AND q.attempt = i.claim
+         ORDER BY o.id FOR UPDATE OF o, q
     ), taken AS (
         UPDATE {{payments}} p
            SET active_operation = CASE WHEN i.kind <> 'refund' THEN i.operation_id END,
@@ -319,11 +329,15 @@ def _rows_of(row: asyncpg.Record) -> Rows:
 
 
 def begun_results(
-    items: Sequence[Turn] | Sequence[FollowUp], rows: list[asyncpg.Record]
+    items: Sequence[Turn | FollowUp], rows: list[asyncpg.Record]
 ) -> Sequence[Rows | None]:
     """Return for each item its operation and payment as begun; None if it did not begin."""
     begun = {operation.id: (operation, payment) for operation, payment in map(_rows_of, rows)}
     return [begun.get(item.operation_id) for item in items]
+
+
+def _follow_ups_arguments(items: Sequence[FollowUpTurn]) -> list[list[Any]]:
+    return [[astuple(item.intent) for item in items], [item.claim for item in items]]
 
 
 BEGIN_QUEUED: Final = Statement[Turn, Rows | None](
@@ -335,14 +349,14 @@ BEGIN_QUEUED: Final = Statement[Turn, Rows | None](
     touches=lambda item: (item.payment_id,),
     months=lambda item: (item.payment_id, item.operation_id),
 )
-BEGIN_QUEUED_FOLLOW_UP: Final = Statement[FollowUp, Rows | None](
+BEGIN_QUEUED_FOLLOW_UP: Final = Statement[FollowUpTurn, Rows | None](
     "begin-queued-follow-up",
     BEGIN_QUEUED_FOLLOW_UPS,
-    lambda items: [list(map(astuple, items))],
-    begun_results,
-    order=lambda item: item.operation_id,
-    touches=lambda item: (item.payment_id,),
-    months=lambda item: (item.payment_id, item.operation_id),
+    _follow_ups_arguments,
+    lambda items, rows: begun_results([item.intent for item in items], rows),
+    order=lambda item: item.intent.operation_id,
+    touches=lambda item: (item.intent.payment_id,),
+    months=lambda item: (item.intent.payment_id, item.intent.operation_id),
 )
 
 
@@ -375,10 +389,10 @@ _BEGUN_SINCE_CLAIM: Final = f"""
 
 
 async def in_flight_under(runner: Runner, work: Work) -> Operation | None:
-    """Return the operation if it is in flight and nobody else has claimed it since.
+    """Return the operation of a payment if it is in flight and nobody else has claimed it since.
 
-    If it was queued when it was claimed, then it was begun by whoever claimed it, or by a worker
-    that was so late that it sends nothing.
+    If it was queued when it was claimed, then it was begun under this claim: a begin needs the
+    number of the last one.
     """
     row = await runner.fetchrow(_BEGUN_SINCE_CLAIM, *work.key, work.attempt)
     return None if row is None else operation_of(row)

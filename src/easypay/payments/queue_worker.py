@@ -103,7 +103,7 @@ class QueueWorker:
         lane: Lane,
         pool: Any,
         begin: GroupCommitter[Turn, Rows | None],
-        begin_follow_up: GroupCommitter[FollowUp, Rows | None],
+        begin_follow_up: GroupCommitter[queue_rows.FollowUpTurn, Rows | None],
         leave: GroupCommitter[queue_rows.Leaving, bool],
         recorder: Recorder,
         unrecorded: UnrecordedOutcomes,
@@ -273,10 +273,11 @@ class QueueWorker:
             reference=ids.reference(item.operation_id),
             at=clock.now(),
         )
+        turn = queue_rows.FollowUpTurn(intent, work.attempt)
         find = partial(queue_rows.in_flight_under, self._pool, work)
 
         async def begin() -> Rows | None:
-            begun = await self._begin_follow_up.submit(intent)
+            begun = await self._begin_follow_up.submit(turn)
             if begun is None and (unsent := await find()) is not None:
                 raise await self._taken_back(unsent, "the answer to its begin was lost")
             return begun
