@@ -17,7 +17,6 @@ from hypothesis import settings
 
 from easypay.db import embedded
 from easypay.db.embedded import USER, Cluster
-from faults.seeds.fork_server import ForkServer
 from harness import (
     QUICK,
     QUICKER,
@@ -119,14 +118,6 @@ async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
     """Run the simulator that all stacks share; each shop has its own login there."""
     async with simulating(tmp_path_factory.mktemp("simulator")) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-async def fork_server() -> AsyncIterator[ForkServer]:
-    """Run the process of which workers are forks (harness.forked)."""
-    server = await ForkServer().open()
-    yield server
-    await server.close()
 
 
 simulated = own_stack("session", **QUICK)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from cutting_proxy import CuttingProxy
 
-from faults.seeds.fork_server import ForkServer
 from harness import QUICK, Shop, Stack, all_known, audit, queued_payment, until
 from harness.forked import ForkedWorker, forked_workers
 from harness.worker_inside import queue_worker_inside
@@ -29,12 +28,10 @@ async def shop(stack: Stack) -> AsyncIterator[Shop]:
 
 
 @pytest.fixture
-async def worker(
-    fork_server: ForkServer, stack: Stack, stack_proxy: CuttingProxy
-) -> AsyncIterator[ForkedWorker]:
+async def worker(stack: Stack, stack_proxy: CuttingProxy) -> AsyncIterator[ForkedWorker]:
     """Run a worker whose database is behind a proxy."""
     settings = SETTINGS | {"database_url": stack_proxy.dsn}
-    async with forked_workers(fork_server, stack, **settings) as workers:
+    async with forked_workers(stack, **settings) as workers:
         yield await workers.start()
 
 

@@ -9,7 +9,6 @@ from functools import partial
 import pytest
 
 from easypay import failpoints
-from faults.seeds.fork_server import ForkServer
 from harness import (
     QUICK,
     Gateway,
@@ -32,8 +31,8 @@ stack = own_stack(**OF_WORKERS)
 
 
 @pytest.fixture
-async def workers(fork_server: ForkServer, stack: Stack) -> AsyncIterator[ForkedWorkers]:
-    async with forked_workers(fork_server, stack, **OF_WORKERS) as workers:
+async def workers(stack: Stack) -> AsyncIterator[ForkedWorkers]:
+    async with forked_workers(stack, **OF_WORKERS) as workers:
         yield workers
     await stack.simulator.clear_faults()
 

@@ -3,8 +3,12 @@
 import json
 import os
 import subprocess
-import sys
-from typing import Any, NamedTuple
+from tempfile import TemporaryFile
+from typing import Any, Final, NamedTuple
+
+from harness.forks import start_program
+
+_ENDS_WITHIN_S: Final = 90
 
 
 class Output(NamedTuple):
@@ -21,12 +25,17 @@ class Output(NamedTuple):
 
 def run_easypay(*words: str, stdin: bytes = b"", **env: str) -> Output:
     """Run `easypay …` to its end, as a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "easypay", *words],
-        env=os.environ | env,
-        input=stdin,
-        capture_output=True,
-        timeout=90,
-        check=False,
-    )
-    return Output(done.returncode, done.stdout.decode(), done.stderr.decode())
+    with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
+        given.write(stdin)
+        given.seek(0)
+        files = {"stdin": given.fileno(), "stdout": out.fileno(), "stderr": err.fileno()}
+        running = start_program(["easypay", *words], os.environ | env, **files)
+        try:
+            code = running.wait(_ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+            raise
+        for file in (out, err):
+            file.seek(0)
+        return Output(code, out.read().decode(), err.read().decode())

@@ -1,4 +1,4 @@
-"""Workers that start in a tenth of a second: forks of a process that has loaded the code."""
+"""Workers that tests kill, stop and await: forks of a process that has loaded the code."""
 
 import asyncio
 import itertools
@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from faults.seeds.fork_server import ForkServer
-from harness.processes import ENCRYPTION_KEY
+from harness.forks import Program, end_of, start_logged
+from harness.processes import ENCRYPTION_KEY, variables
 from harness.stack import Stack
 from harness.waiting import until
 
@@ -17,16 +17,19 @@ from harness.waiting import until
 class ForkedWorker:
     """A worker that is a fork of a process which has loaded the code."""
 
-    def __init__(self, server: ForkServer, pid: int, log: Path) -> None:
-        self._server = server
-        self.pid = pid
+    def __init__(self, program: Program, log: Path) -> None:
+        self._program = program
         self._log = log
+
+    @property
+    def pid(self) -> int:
+        return self._program.pid
 
     def logs(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
 
     async def works(self) -> bool:
-        assert self._server.is_alive(self.pid), self.logs()
+        assert self.is_alive, self.logs()
         return "working on" in self.logs()
 
     async def is_stopped(self) -> bool:
@@ -39,24 +42,22 @@ class ForkedWorker:
 
     @property
     def is_alive(self) -> bool:
-        return self._server.is_alive(self.pid)
+        return self._program.poll() is None
 
     async def ends(self) -> int:
         """Wait for its end, and return its exit status, or minus the signal that killed it."""
-        return await asyncio.wait_for(self._server.end_of(self.pid), 20)
+        return await asyncio.wait_for(end_of(self._program), 20)
 
     async def stop(self) -> None:
         """Stop it for good, if it runs."""
-        if self._server.is_alive(self.pid):
-            self.send(signal.SIGKILL)
-            await self.ends()
+        self._program.kill()
+        await self.ends()
 
 
 class ForkedWorkers:
     """Starts workers on a stack's database, with these settings."""
 
-    def __init__(self, server: ForkServer, stack: Stack, **settings: str) -> None:
-        self._server = server
+    def __init__(self, stack: Stack, **settings: str) -> None:
         self._stack = stack
         self._settings = settings
         self.started: list[ForkedWorker] = []
@@ -73,7 +74,8 @@ class ForkedWorkers:
             **over,
         }
         log = self._stack.folder / f"forked-{next(_numbers)}.log"
-        worker = ForkedWorker(self._server, await self._server.fork(settings, None, log), log)
+        environment = os.environ | variables(settings)
+        worker = ForkedWorker(start_logged(["easypay", "worker"], environment, log), log)
         self.started.append(worker)
         if "failpoint" not in over:
             await until(worker.works, what="the worker works")
@@ -84,11 +86,9 @@ _numbers = itertools.count(1)
 
 
 @asynccontextmanager
-async def forked_workers(
-    server: ForkServer, stack: Stack, **settings: str
-) -> AsyncIterator[ForkedWorkers]:
+async def forked_workers(stack: Stack, **settings: str) -> AsyncIterator[ForkedWorkers]:
     """Yield what starts workers; they end with the block."""
-    made = ForkedWorkers(server, stack, **settings)
+    made = ForkedWorkers(stack, **settings)
     try:
         yield made
     finally:

@@ -6,9 +6,8 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from urllib.request import urlopen
 import httpx
 
 from easypay.merchants.vault import new_encryption_key
+from harness.forks import start_logged
 from harness.http import http_client
 from harness.waiting import until
 from recorded.player import Player
@@ -61,6 +61,11 @@ def free_port() -> int:
     raise AssertionError("cycle() never ends")
 
 
+def variables(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables that give a gateway or a worker these settings."""
+    return {f"EASYPAY_{name.upper()}": value for name, value in settings.items()}
+
+
 class Process:
     """A child process that logs to a file."""
 
@@ -75,15 +80,8 @@ class Process:
 
     def start(self) -> None:
         """Start the program. After its end it may be started again."""
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *self._arguments],
-                env={**os.environ, **self._env},
-                stdout=out,
-                stderr=out,
-                stdin=subprocess.DEVNULL,
-                pass_fds=self._pass_fds,
-            )
+        environment = os.environ | self._env
+        self.process = start_logged(self._arguments, environment, self.log, self._pass_fds)
 
     @property
     def pid(self) -> int:
@@ -226,7 +224,7 @@ class Worker(Process):
         }
         super().__init__(
             ["easypay", "worker"],
-            {f"EASYPAY_{name.upper()}": value for name, value in settings.items()},
+            variables(settings),
             folder / f"worker-{next(_workers)}.log",
         )
 
@@ -259,7 +257,7 @@ class Gateway(Process):
         }
         super().__init__(
             ["easypay", "serve", *(["--fd", str(fds[0])] if fds else address)],
-            {f"EASYPAY_{name.upper()}": value for name, value in settings.items()},
+            variables(settings),
             folder / f"gateway-{self.port}.log",
             pass_fds=fds,
         )

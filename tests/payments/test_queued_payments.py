@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from easypay import ids
-from faults.seeds.fork_server import ForkServer
 from harness import (
     QUICK,
     Shop,
@@ -64,8 +63,8 @@ def behind(clock_file: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-async def workers(fork_server: ForkServer, stack: Stack) -> AsyncIterator[ForkedWorkers]:
-    async with forked_workers(fork_server, stack, **QUICK) as workers:
+async def workers(stack: Stack) -> AsyncIterator[ForkedWorkers]:
+    async with forked_workers(stack, **QUICK) as workers:
         yield workers
 
 

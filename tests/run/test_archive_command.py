@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from easypay.command_line.main import app
 from easypay.db import archived_months, partitions
 from easypay.db.embedded import Cluster
 from easypay.failpoints import ARCHIVE_NAMES
-from harness import new_database, old_month
+from harness import Output, new_database, old_month, run_easypay
 
 MONTH = old_month.start()
 SUFFIX = partitions.suffix_of(MONTH)
@@ -37,17 +34,10 @@ async def database(cluster: Cluster, template: str) -> str:
     return dsn
 
 
-def easypay(dsn: str, *words: str, failpoint: str = "") -> "subprocess.CompletedProcess[str]":
+def easypay(dsn: str, *words: str, failpoint: str = "") -> Output:
     """Run a command in a process of its own, which dies when it reaches the failpoint."""
-    environment = {**os.environ, "EASYPAY_DATABASE_URL": dsn, "EASYPAY_FAILPOINT": failpoint}
-    return subprocess.run(
-        [sys.executable, "-m", "easypay", "db", *words],
-        env={name: value for name, value in environment.items() if value},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    point = {"EASYPAY_FAILPOINT": failpoint} if failpoint else {}
+    return run_easypay("db", *words, EASYPAY_DATABASE_URL=dsn, **point)
 
 
 async def rows_of(connection: Any) -> dict[str, list[str]]:
@@ -84,11 +74,11 @@ async def test_a_kill_at_any_step_loses_nothing_and_the_next_run_goes_on(
     left = []
     for name in (each for each in ARCHIVE_NAMES if each.startswith("archive_")):
         killed = easypay(database, *leave, failpoint=name)
-        assert killed.returncode == -signal.SIGKILL, (name, killed.stderr)
+        assert killed.code == -signal.SIGKILL, (name, killed.err)
         left.append(await check_nothing_is_lost(connection, before, to))
     assert left == sorted(left)
     assert set(left) == {False, True}
-    finished = json.loads(easypay(database, *leave, "--json").stdout)
+    finished = easypay(database, *leave, "--json").data
     assert finished["finished_earlier_run"] is True
     assert {each.name for each in to.iterdir()} == {
         "manifest.json",
@@ -96,12 +86,12 @@ async def test_a_kill_at_any_step_loses_nothing_and_the_next_run_goes_on(
     }
     for name in (each for each in ARCHIVE_NAMES if each.startswith("restore_")):
         killed = easypay(database, "restore-month", str(to), failpoint=name)
-        assert killed.returncode == -signal.SIGKILL, (name, killed.stderr)
+        assert killed.code == -signal.SIGKILL, (name, killed.err)
         gone = await check_nothing_is_lost(connection, before, to)
         assert gone == (name != "restore_attached")
     again = easypay(database, "restore-month", str(to))
-    assert again.returncode == 1
-    assert f"the database has {SUFFIX} already" in again.stderr
+    assert again.code == 1
+    assert f"the database has {SUFFIX} already" in again.err
     assert await rows_of(connection) == before
     await connection.close()
 

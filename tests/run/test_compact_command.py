@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -16,7 +13,7 @@ from easypay.compaction import copy
 from easypay.db import compacted_months, partitions
 from easypay.db.embedded import Cluster
 from easypay.failpoints import COMPACT_NAMES
-from harness import connected, new_database, old_month
+from harness import connected, new_database, old_month, run_easypay
 
 MONTH = old_month.start()
 SUFFIX = partitions.suffix_of(MONTH)
@@ -35,13 +32,8 @@ async def database(cluster: Cluster, template: str) -> str:
 
 def killed(dsn: str, failpoint: str) -> int:
     """Run the command in a process of its own, which dies at the failpoint. Return its status."""
-    return subprocess.run(
-        [sys.executable, "-m", "easypay", "db", "compact"],
-        env={**os.environ, "EASYPAY_DATABASE_URL": dsn, "EASYPAY_FAILPOINT": failpoint},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    ).returncode
+    settings = {"EASYPAY_DATABASE_URL": dsn, "EASYPAY_FAILPOINT": failpoint}
+    return run_easypay("db", "compact", **settings).code
 
 
 async def rows_of(connection: Any) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ import pytest
 from easypay.db import partitions
 from easypay.db.embedded import Cluster
 from easypay.seeding.shops import LOWEST
-from harness import new_database, until
+from harness import Output, new_database, run_easypay, until
 
 
 @pytest.fixture
@@ -23,22 +23,25 @@ async def dsn(cluster: Cluster, template: str) -> str:
     return await new_database(cluster.dsn, template)
 
 
+def settings(dsn: str) -> dict[str, str]:
+    return {"EASYPAY_DATABASE_URL": dsn, "COLUMNS": "80", "NO_COLOR": "1"}
+
+
 async def started(dsn: str, *words: str) -> asyncio.subprocess.Process:
     """Start `easypay db …` on a database."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "easypay", "db", *words),
-        env={**os.environ, "EASYPAY_DATABASE_URL": dsn, "COLUMNS": "80", "NO_COLOR": "1"},
+        env=os.environ | settings(dsn),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
 
 
-async def typed(dsn: str, *words: str) -> tuple[int | None, str, str]:
-    """Run `easypay db …` to its end. Return its exit status, output and complaints."""
-    process = await started(dsn, *words)
-    out, complaints = await process.communicate()
-    assert b"Traceback" not in complaints, complaints.decode()
-    return process.returncode, out.decode(), complaints.decode()
+async def typed(dsn: str, *words: str) -> Output:
+    """Run `easypay db …` to its end."""
+    done = await asyncio.to_thread(run_easypay, "db", *words, **settings(dsn))
+    assert "Traceback" not in done.err, done.err
+    return done
 
 
 async def test_a_stopped_seed_leaves_whole_months_and_goes_on(dsn: str) -> None:

@@ -2,28 +2,15 @@
 
 import asyncio
 import json
-import os
-import sys
 from typing import Any
 
-from harness import ENCRYPTION_KEY, Shop, Stack, until
+from harness import Shop, Stack, run_easypay, until
 
 
 async def easypay(stack: Stack, *words: str) -> tuple[int, str]:
     """Run a command on the stack's database. Returns its status and what it printed."""
-    run = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "easypay", *words),
-        env={
-            **os.environ,
-            "EASYPAY_DATABASE_URL": stack.dsn,
-            "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await run.communicate()
-    assert run.returncode is not None
-    return run.returncode, output.decode()
+    done = await asyncio.to_thread(run_easypay, *words, **stack.env)
+    return done.code, done.out + done.err
 
 
 async def test_a_wrong_counter_is_shown_and_counted_anew(stack: Stack) -> None:

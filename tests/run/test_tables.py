@@ -17,6 +17,7 @@ from easypay.command_line import merchants, operations
 from easypay.command_line.console import Columns, column_widths
 from easypay.merchants import admin
 from harness import Shop, Stack, connected, random_name
+from harness.forks import end_of, start_program
 
 TABLES = [
     merchants.MERCHANTS,
@@ -58,12 +59,10 @@ async def typed_in_a_terminal(stack: Stack, width: int, *words: str) -> str:
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     env = own | stack.env | {"TERM": "xterm", "NO_COLOR": "1"}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "easypay", *words, env=env, stdin=its, stdout=its, stderr=its
-    )
+    program = start_program(["easypay", *words], env, stdin=its, stdout=its, stderr=its)
     os.close(its)
     shown = await asyncio.to_thread(_everything, ours)
-    assert await process.wait() == 0, shown
+    assert await end_of(program) == 0, shown
     return shown
 
 

@@ -3,8 +3,6 @@
 import os
 import resource
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,24 +12,24 @@ import pytest
 from easypay import ids
 from harness import QUICK, Shop, Stack, payment_uuid, until
 from harness.commands import run_easypay
+from harness.forks import Program, start_logged
 from webhooks.receiver import Receiver, receiving
 
 
 @pytest.fixture
-def start(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+def start(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Start workers; kill those that are left after the test."""
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[Program] = []
 
-    def begin(**settings: str) -> "subprocess.Popen[bytes]":
+    def begin(**settings: str) -> Program:
         environment = {
             **os.environ,
             **stack.env,
             "EASYPAY_WEBHOOK_PRIVATE_NETWORKS": "127.0.0.0/8",
             **settings,
         }
-        program = [sys.executable, "-m", "easypay", "worker"]
-        with (tmp_path / f"worker-{len(started)}.log").open("wb") as log:
-            started.append(subprocess.Popen(program, stdout=log, stderr=log, env=environment))
+        log = tmp_path / f"worker-{len(started)}.log"
+        started.append(start_logged(["easypay", "worker"], environment, log))
         return started[-1]
 
     yield begin
@@ -106,7 +104,7 @@ async def test_a_killed_worker_loses_no_event_and_keeps_the_order(
     assert await until(lambda: gone(worker), what="the worker drains") == 0
 
 
-async def gone(process: "subprocess.Popen[bytes]") -> int | None:
+async def gone(process: Program) -> int | None:
     """Return the exit status once the process has ended (0 is told as "0")."""
     status = process.poll()
     return Status(status) if status is not None else None

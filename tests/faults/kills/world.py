@@ -1,7 +1,7 @@
 """Where rounds happen: PostgreSQL, the simulator, two gateways, two workers, a merchant's server.
 
 All processes are real and can be killed or stopped. They are forked from one that has loaded the
-code (`faults.seeds.fork_server`), so that a new one is there at once. A world serves many rounds.
+code (`harness.forks`), so that a new one is there at once. A world serves many rounds.
 """
 
 import asyncio
@@ -21,7 +21,6 @@ from easypay.db import embedded
 from easypay.db.embedded import Cluster
 from easypay.db.postgres_binaries import ClusterError
 from faults.kills.plan import MEMBERS
-from faults.seeds.fork_server import FORKED, ForkServer
 from harness import (
     ADMIN_KEY,
     ENCRYPTION_KEY,
@@ -34,6 +33,8 @@ from harness import (
     migrated,
     until,
 )
+from harness.forks import Fork, Program, end_of, start_logged
+from harness.processes import variables
 from webhooks.receiver import Receiver, receiving
 
 SERVER: Final = {
@@ -43,6 +44,8 @@ SERVER: Final = {
     "max_wal_size": "512MB",
     "min_wal_size": "64MB",
 }
+_RUNS_S: Final = 4.0
+"""How long a forked process may take until it runs."""
 DEADLINE_S: Final = 0.6
 ROUNDS_SETTINGS: Final = QUICK | {
     "processor_deadline_s": str(DEADLINE_S),
@@ -57,8 +60,6 @@ _ALWAYS: Final = {
     "webhook_private_networks": "127.0.0.0/8",
 }
 _STARTS_S: Final = 20.0
-_RUNS_S: Final = 4.0
-"""How long a forked process may take until it runs."""
 
 
 class Member:
@@ -70,14 +71,14 @@ class Member:
         """Whoever kills or stops it holds this until it runs again."""
         self.armed: str | None = None
         """The point at which it is to die or stop."""
-        self.pid: int | None = None
+        self.program: Program | None = None
         self.unexpected: list[str] = []
         """Ends that nothing of the plan explains."""
         self._world = world
         self._port = free_port()
         self._log = world.folder / f"{name}.log"
         self._read_from = 0
-        self._launches = self._forks = 0
+        self._launches = 0
         self.notes: list[str] = []
         """What happened to the tool's own fork, for the story."""
         self._ends: list[int] = []
@@ -93,13 +94,15 @@ class Member:
 
     @property
     def is_alive(self) -> bool:
-        return self.pid is not None and self._world.fork_server.is_alive(self.pid)
+        return self.program is not None and self.program.poll() is None
 
     @property
     def is_stopped(self) -> bool:
         """Whether the process is stopped by a signal."""
+        if self.program is None:
+            return False
         with suppress(OSError):
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
+            stat = Path(f"/proc/{self.program.pid}/stat").read_text()
             return stat.rpartition(")")[2].split()[0] == "T"
         return False
 
@@ -111,24 +114,23 @@ class Member:
             assert monotonic() < ends, f"{self.name} does not start: {await self._abort()}"
             await asyncio.sleep(0.1)
 
+    async def _abort(self) -> str:
+        """Let it write down where it is, and end it. Return its log and how its starts ended."""
+        self.send(signal.SIGABRT)
+        status = await asyncio.wait_for(self._end(), 5)
+        return f"{self._ends} {status} {self.logs()[-3000:]}"
+
     async def _started(self, failpoint: str | None, ends: float) -> bool:
         await self._launch(failpoint)
         runs_by = monotonic() + _RUNS_S
-        while self.is_alive and self._whole_log().count(FORKED) == self._forks:
+        while isinstance(self.program, Fork) and self.is_alive and not self.program.runs:
             if monotonic() > runs_by:
-                where = Path(f"/proc/{self.pid}/wchan").read_text()
+                where = Path(f"/proc/{self.program.pid}/wchan").read_text()
                 self.notes.append(f"{self.name} was forked and did not run ({where}); killed")
                 await self.kill()
                 return False
             await asyncio.sleep(0.01)
         return await self._works(ends)
-
-    async def _abort(self) -> str:
-        """Let it write down where it is, and end it. Return its log and how its starts ended."""
-        assert self.pid is not None
-        self.send(signal.SIGABRT)
-        status = await asyncio.wait_for(self._world.fork_server.end_of(self.pid), 5)
-        return f"{self._ends} {status} {self.logs()[-3000:]}"
 
     async def _launch(self, failpoint: str | None) -> None:
         self.armed = failpoint
@@ -140,10 +142,14 @@ class Member:
             **self._world.settings,
             **({"failpoint": failpoint} if failpoint else {}),
         }
-        port = self._port if self.is_gateway else None
-        log = self._whole_log()
-        self._launches, self._forks = log.count("working on"), log.count(FORKED)
-        self.pid = await self._world.fork_server.fork(settings, port, self._log)
+        self._launches = self._whole_log().count("working on")
+        serve = ["serve", "--host", "127.0.0.1", "--port", str(self._port)]
+        program = ["easypay", *(serve if self.is_gateway else ["worker"])]
+        self.program = start_logged(program, os.environ | variables(settings), self._log)
+
+    async def _end(self) -> int:
+        assert self.program is not None
+        return await end_of(self.program)
 
     async def _works(self, ends: float) -> bool:
         """Wait until it works; False if it ends before. If it is to die at a point, it may do so at
@@ -157,32 +163,29 @@ class Member:
             elif self._whole_log().count("working on") > self._launches:
                 return True
             if not self.is_alive:
-                assert self.pid is not None
-                status = await self._world.fork_server.end_of(self.pid)
+                status = await self._end()
                 self._ends.append(status)
                 return self.armed is not None and status == -signal.SIGKILL
             await asyncio.sleep(0.02)
         return False
 
     def send(self, number: signal.Signals) -> None:
-        if self.is_alive:
-            assert self.pid is not None
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+        if self.program is not None:
+            self.program.send_signal(number)
 
     async def kill(self) -> None:
         """Send kill -9, and wait for the end."""
-        if self.pid is not None and self.is_alive:
+        if self.program is not None:
             self.send(signal.SIGKILL)
-            await self._world.fork_server.end_of(self.pid)
+            await self._end()
 
     async def terminate(self) -> None:
         """Send SIGTERM: it must end by itself, with status 0."""
-        if self.pid is None or not self.is_alive:
+        if self.program is None or not self.is_alive:
             return
         self.send(signal.SIGTERM)
         try:
-            status = await asyncio.wait_for(self._world.fork_server.end_of(self.pid), 15)
+            status = await asyncio.wait_for(self._end(), 15)
         except TimeoutError:
             self.unexpected.append(f"{self.name} did not end within 15 s of its SIGTERM")
             await self.kill()
@@ -197,8 +200,8 @@ class Member:
             self.send(signal.SIGCONT)
             if self.armed is not None:
                 await self.kill()
-            elif not self.is_alive and self.pid is not None:
-                status = await self._world.fork_server.end_of(self.pid)
+            elif not self.is_alive and self.program is not None:
+                status = await self._end()
                 if status != -signal.SIGKILL:
                     self.unexpected.append(f"{self.name} ended by itself with {status}")
             if not self.is_alive:
@@ -300,7 +303,6 @@ class World:
         self,
         postgres: Postgres,
         simulator: Simulator,
-        fork_server: ForkServer,
         receiver: Receiver,
         folder: Path,
         settings: dict[str, str],
@@ -309,7 +311,6 @@ class World:
         """Of gateways and workers, beside what all need."""
         self.postgres = postgres
         self.simulator = simulator
-        self.fork_server = fork_server
         self.receiver = receiver
         self.folder = folder
         self.client = http_client(timeout=2)
@@ -370,17 +371,13 @@ class World:
 async def running_world(folder: Path, settings: dict[str, str]) -> AsyncIterator[World]:
     """Yield a world with two gateways and two workers; all ends with the block."""
     folder.mkdir(parents=True, exist_ok=True)
-    postgres, fork_server, simulator = (
-        Postgres(folder / "postgres"),
-        ForkServer(),
-        Simulator(folder),
-    )
+    postgres, simulator = Postgres(folder / "postgres"), Simulator(folder)
     cluster = await postgres.start()
     try:
-        await asyncio.gather(fork_server.open(), simulator.ready(), _prepared(cluster))
+        await asyncio.gather(simulator.ready(), _prepared(cluster))
         await simulator.post("/settings", auto_settle=False)  # the round decides when
         async with receiving() as receiver:
-            world = World(postgres, simulator, fork_server, receiver, folder, settings)
+            world = World(postgres, simulator, receiver, folder, settings)
             try:
                 made = [world.member(name) for name in MEMBERS]
                 await asyncio.gather(*(each.start() for each in made))
@@ -388,7 +385,6 @@ async def running_world(folder: Path, settings: dict[str, str]) -> AsyncIterator
             finally:
                 await world.close()
     finally:
-        await fork_server.close()
         await simulator.client.aclose()
         simulator.kill()
         await postgres.stop()

@@ -11,7 +11,6 @@ import asyncpg
 
 from easypay.db import embedded
 from easypay.db.embedded import Cluster
-from faults.seeds.fork_server import ForkServer
 from harness import Simulator, migrated, with_database
 
 TEMPLATE: Final = "seeds_template"
@@ -48,12 +47,9 @@ _CLOCK: Final = """
 class Servers:
     """The servers of one job, which runs seeds one after another."""
 
-    def __init__(
-        self, cluster: Cluster, simulator: Simulator, fork_server: ForkServer, folder: Path
-    ) -> None:
+    def __init__(self, cluster: Cluster, simulator: Simulator, folder: Path) -> None:
         self.cluster = cluster
         self.simulator = simulator
-        self.fork_server = fork_server
         self.folder = folder
         self._made = 0
 
@@ -100,13 +96,11 @@ async def running_servers(folder: Path) -> AsyncIterator[Servers]:
     """Yield everything that one job needs."""
     folder.mkdir(parents=True, exist_ok=True)
     with embedded.running(folder / "postgres", settings=SERVER) as cluster:
-        fork_server = ForkServer()
         simulator = Simulator(folder)
         try:
-            await asyncio.gather(fork_server.open(), simulator.ready(), _template(cluster))
-            yield Servers(cluster, simulator, fork_server, folder)
+            await asyncio.gather(simulator.ready(), _template(cluster))
+            yield Servers(cluster, simulator, folder)
         finally:
-            await fork_server.close()
             await simulator.client.aclose()
             simulator.kill()
 

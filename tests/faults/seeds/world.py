@@ -23,6 +23,8 @@ from faults.seeds.links import Link
 from faults.seeds.plan import Plan
 from faults.seeds.servers import SERVER, Servers, at_port
 from harness import ADMIN_KEY, ENCRYPTION_KEY, free_port, http_client, until, with_database
+from harness.forks import Program, end_of, start_logged
+from harness.processes import variables
 
 DEADLINE_S: Final = 0.4
 DAY_S: Final = 86_400
@@ -46,7 +48,7 @@ class Gate:
     def __init__(self, world: "World", number: int, skew_ms: int) -> None:
         self.number = number
         self.skew_ms = skew_ms
-        self.pid: int | None = None
+        self.program: Program | None = None
         self.suspended = False
         self.is_armed = False
         """It will die at a point of its next payment."""
@@ -72,7 +74,7 @@ class Gate:
 
     @property
     def is_alive(self) -> bool:
-        return self.pid is not None and self._world.servers.fork_server.is_alive(self.pid)
+        return self.program is not None and self.program.poll() is None
 
     def set_clock(self) -> None:
         wrong = self._world.ahead_ms + self.skew_ms
@@ -95,7 +97,9 @@ class Gate:
             **over,
         }
         self.is_armed = "failpoint" in over
-        self.pid = await self._world.servers.fork_server.fork(settings, self._port, self.log)
+        words = ["serve", "--host", "127.0.0.1", "--port", str(self._port)]
+        environment = os.environ | variables(settings)
+        self.program = start_logged(["easypay", *words], environment, self.log)
 
     async def ready(self) -> None:
         async def answers() -> bool:
@@ -111,24 +115,22 @@ class Gate:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def send(self, number: signal.Signals) -> None:
-        if self.is_alive:
-            assert self.pid is not None
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+        if self.program is not None:
+            self.program.send_signal(number)
 
     async def kill(self) -> None:
         """Send kill -9."""
-        if self.pid is not None and self.is_alive:
-            self.send(signal.SIGKILL)
-            await self._world.servers.fork_server.end_of(self.pid)
+        if self.program is not None:
+            self.program.kill()
+            await end_of(self.program)
 
     async def terminate(self) -> int | None:
         """Send SIGTERM; return the exit status, or None if it did not end within its grace."""
-        if self.pid is None or not self.is_alive:
+        if self.program is None or not self.is_alive:
             return 0
         self.send(signal.SIGTERM)
         try:
-            status = await asyncio.wait_for(self._world.servers.fork_server.end_of(self.pid), 12)
+            status = await asyncio.wait_for(end_of(self.program), 12)
         except TimeoutError:
             await self.kill()
             return None
