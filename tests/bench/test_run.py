@@ -13,7 +13,7 @@ def test_a_small_run_accounts_for_every_payment(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     command = [
         sys.executable, "-m", "easypay_bench", "--quick", "--generator", "python",
-        "--connections", "8", "--seconds", "2", "--warmup", "0.5", "--unloaded", "0.5",
+        "--connections", "8", "--seconds", "0.5", "--warmup", "0.2", "--unloaded", "0.2",
         "--counted", "50", "--json", str(results),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

@@ -3,9 +3,8 @@
 from typing import Any
 
 import msgspec
-import pytest
 
-from easypay import ids
+from easypay import clock, ids
 from easypay.db.embedded import Cluster
 from easypay.db.pool import open_pool
 from easypay.events.pages import FeedEvent
@@ -18,13 +17,14 @@ from easypay.payments.event_objects import (
 )
 from easypay.payments.model import EDGES, STATUS, Status
 from easypay.payments.views import PAYMENT_VIEW_COLUMNS, ProcessorView, listed_payment_view
-from harness import seeded_template, with_database
+from easypay.seeding.plan import Plan
+from harness import new_database, seeded_with
 
 LATEST = """
     SELECT DISTINCT ON (e.payment_id) 0, e.merchant_id, e.mode, e.id, e.payment_id,
            e.operation_id, e.type, e.status, e.amount_minor, e.currency, e.created_at
       FROM events e
-      JOIN (SELECT merchant_id, payment_id FROM events TABLESAMPLE SYSTEM (2) REPEATABLE (7)
+      JOIN (SELECT merchant_id, payment_id FROM events TABLESAMPLE SYSTEM (30) REPEATABLE (7)
              LIMIT 3000) AS sampled USING (merchant_id, payment_id)
      ORDER BY e.payment_id, e.id DESC
 """
@@ -36,17 +36,13 @@ HELD = Answer(
 )
 
 
-@pytest.fixture
-async def seeded(cluster: Cluster, template: str) -> str:
-    name = f"seeded_{ids.new_id().hex[-12:]}"
-    return await seeded_template(cluster.dsn, template, name, payments=60_000)
-
-
 async def test_the_last_event_of_a_payment_leaves_it_as_its_row_says(
-    cluster: Cluster, seeded: str
+    cluster: Cluster, template: str
 ) -> None:
-    """For more than a thousand payments over 36 months, each by a few statements of a group."""
-    pool = await open_pool(with_database(cluster.dsn, seeded), size=1)
+    """For more than a thousand payments over 12 months, each by a few statements of a group."""
+    dsn = await new_database(cluster.dsn, template)
+    await seeded_with(dsn, Plan(6_000, 12, 200, 1, clock.now()), processes=1)
+    pool = await open_pool(dsn, size=1)
     try:
         events = [FeedEvent(*row) for row in await pool.fetch(LATEST)]
         rows = await pool.fetch(ROWS, [event.payment_id for event in events])
