@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check format bench bench-find bench-cache bench-work growth recovery faults kills plans wheel lock clean
+.PHONY: help run test check format bench bench-find bench-cache bench-work breadth growth recovery faults kills plans wheel lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-10s", $$2; $$1 = $$2 = ""; print }'
@@ -53,6 +53,12 @@ JOBS := 2
 
 faults: $(VENV)/.dev ## Run shops, faults and kills by random seeds; check every outcome (SEEDS=1000 ARGS="--replay 7")
 	@PYTHONPATH=tests exec $(BIN)/python -m faults.seeds --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS) $(ARGS)
+
+TIMES := 1
+NEW :=
+
+breadth: $(VENV)/.dev ## Run the random tests with more examples than in the suite (TIMES=10 NEW=1)
+	@EASYPAY_BREADTH=$(TIMES) EASYPAY_HYPOTHESIS=$(if $(NEW),random,repeatable) exec $(BIN)/python -m pytest -m breadth $(ARGS)
 
 ROUNDS := 100
 

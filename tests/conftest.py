@@ -13,8 +13,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
+from breadth import TIMES, examples
 from easypay.db import embedded
 from easypay.db.embedded import USER, Cluster
 from harness import (
@@ -43,9 +44,12 @@ SMALL = {HERE / name for name in ("core", "docs", "processors", "simulator")}
 # otherwise it takes each process six seconds of every run.
 sys.dont_write_bytecode = False
 
-# A run is repeatable; EASYPAY_HYPOTHESIS=random tries new examples.
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
-settings.register_profile("random", deadline=None)
+# A run is repeatable; `make breadth NEW=1` tries new examples.
+EXAMPLES = examples(40, 100)
+settings.register_profile(
+    "repeatable", max_examples=EXAMPLES, derandomize=True, deadline=None, database=None
+)
+settings.register_profile("random", max_examples=EXAMPLES, deadline=None)
 settings.load_profile(os.environ.get("EASYPAY_HYPOTHESIS", "repeatable"))
 
 
@@ -70,6 +74,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if side := _side(item):
             _needed[item.path].add(side)
+        if is_hypothesis_test(getattr(item, "function", None)):
+            item.add_marker(pytest.mark.breadth)
+            if TIMES:  # many examples may take long; a marker of the test's own is nearer
+                item.add_marker(pytest.mark.timeout(600 * TIMES))
 
     def turn(item: pytest.Item) -> tuple[int, int]:
         shared = len(_needed[item.path])

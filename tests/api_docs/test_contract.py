@@ -1,6 +1,6 @@
 """The gateway behaves as its OpenAPI document promises: schemathesis finds no failure.
 
-For a longer search: EASYPAY_EXAMPLES=200 make test ARGS=tests/api_docs/test_contract.py
+For a longer search: make breadth TIMES=60 ARGS=tests/api_docs/test_contract.py
 """
 
 import asyncio
@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from breadth import examples
 from easypay.api.routes import ROUTES
 from easypay.merchants.model import SCOPES
 from harness import ADMIN_KEY, QUICK, Stack, audit
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = os.environ.get("EASYPAY_EXAMPLES", "3")
-LONGEST_S = 90 + 10 * int(EXAMPLES)
+EXAMPLES = examples(2, 3)
+LONGEST_S = 90 + 10 * EXAMPLES
 
 
+@pytest.mark.breadth
 @pytest.mark.timeout(LONGEST_S + 30)
 async def test_schemathesis_finds_no_failure(stack: Stack) -> None:
     gateway = await stack.gateway(**QUICK)
@@ -28,7 +30,7 @@ async def test_schemathesis_finds_no_failure(stack: Stack) -> None:
     run = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "schemathesis.cli",
         "--config-file", "tests/api_docs/contract/schemathesis.toml",
-        "run", f"{gateway.url}/openapi.json", "--max-examples", EXAMPLES,
+        "run", f"{gateway.url}/openapi.json", "--max-examples", str(EXAMPLES),
         cwd=ROOT,
         env={**os.environ, "MERCHANT_KEY": everything.secret, "ADMIN_KEY": ADMIN_KEY},
         stdout=asyncio.subprocess.PIPE,

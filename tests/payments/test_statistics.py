@@ -11,6 +11,7 @@ from msgspec import structs
 from statistics_oracle import edges, expected, local_start, told
 from statistics_world import BEGIN, CURRENCIES, World
 
+from breadth import examples
 from easypay.db import partitions
 from easypay.db.embedded import Cluster
 from easypay.errors import StatisticsNotReady, ValidationFailed
@@ -75,7 +76,8 @@ def any_question(world: World) -> Question:
     )
 
 
-@pytest.mark.parametrize("world", range(3), indirect=True)
+@pytest.mark.breadth
+@pytest.mark.parametrize("world", range(examples(1, 3)), indirect=True)
 async def test_any_question_is_answered_exactly_at_any_moment(world: World) -> None:
     steps = [world.number, world.fold, world.seal, world.commit, world.happens_late]
     steps.append(world.number_and_fold)

@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from breadth import examples
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import (
     Approved,
@@ -89,7 +90,9 @@ SEEN = ["details_captured", "details_settled", "details_voided", "details_updati
 
 
 CALLS = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40, 150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

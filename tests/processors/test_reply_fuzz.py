@@ -8,6 +8,7 @@ from typing import Any, get_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from breadth import examples
 from easypay.processors.authorize_net import evidence, refund_or_void, replies, reporting, statuses
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.reporting import Details, Page, Unreadable
@@ -201,7 +202,7 @@ ASKED = [("authorize", None)] + [
 ]
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=examples(200, 800), deadline=None)
 @given(mangled(REPLIES), st.sampled_from(ASKED), st.sampled_from([200, 200, 200, 500]))
 def test_a_reply_gives_a_known_outcome_that_fits_its_code(
     body: bytes, asked: tuple[Any, str | None], status: int
@@ -231,7 +232,7 @@ def test_a_reply_gives_a_known_outcome_that_fits_its_code(
         assert str(response.get("responseCode", "3")).strip() in ("3", "None")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(80, 300), deadline=None)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_unknown_or_an_api_failure(body: bytes) -> None:
     for kind, parent in ASKED:
@@ -239,7 +240,7 @@ def test_random_bytes_are_unknown_or_an_api_failure(body: bytes) -> None:
         assert not isinstance(outcome, Approved | NotSent)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(80, 300), deadline=None)
 @given(mangled([PAGE]))
 def test_a_page_is_whole_or_unreadable(body: bytes) -> None:
     page = reporting.read_page(Reply(200, body), REFERENCE)
@@ -257,7 +258,7 @@ BATCH = {
 }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(60, 200), deadline=None)
 @given(mangled([{"batchList": [BATCH], "messages": PAGE["messages"]}]))
 def test_a_batch_list_is_whole_or_unreadable(body: bytes) -> None:
     found = reporting.read_batches(Reply(200, body), REFERENCE)
@@ -266,7 +267,7 @@ def test_a_batch_list_is_whole_or_unreadable(body: bytes) -> None:
         assert len(found) == len(batches or [])
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(150, 600), deadline=None)
 @given(
     mangled([DETAILS]),
     st.sampled_from(["authorize", "sale", "refund", "capture", "void", "review"]),

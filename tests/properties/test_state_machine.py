@@ -6,7 +6,6 @@ every unknown has ended, `audit` checks the result.
 
 import asyncio
 import json
-import os
 import threading
 import uuid
 from collections.abc import Coroutine
@@ -25,10 +24,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from breadth import examples
 from easypay.problem_table import PROBLEMS
 from harness import Control, Gateway, Shop, Stack, all_known, audit
 
-EXAMPLES = int(os.environ.get("EASYPAY_STATEFUL_EXAMPLES", "25"))
+EXAMPLES = examples(8, 25)
 FAULTS = (
     "drop_reply",
     "error_after",
@@ -144,7 +144,8 @@ class Days(RuleBasedStateMachine):
         await self.stack.simulator.client.aclose()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.breadth
+@pytest.mark.timeout(examples(120, 300))
 def test_the_money_rules_hold_after_any_requests(shared_stack: Stack, gateway: Gateway) -> None:
     loop = Loop()
     try:

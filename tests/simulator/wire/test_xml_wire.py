@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from authorizenet_simulator.wire import json_wire, schema, xml_wire
 from authorizenet_simulator.wire.replies import Reply
+from breadth import examples
 from simulator import xml_client
 from simulator.json_xml_pair import Twins, steady
 from simulator.merchant_client import BOM, VISA, WIRE, Merchant, Process, card
@@ -155,7 +156,7 @@ def ask_for_the_rest(twins: Twins) -> None:
     both("getAUJobDetailsRequest", month="2026-07")
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(60, 300))
 @given(data=st.data())
 def test_a_request_parses_equally_in_both_formats(data: st.DataObject) -> None:
     """For any request that the schema allows, XML and JSON give the same tree."""
