@@ -5,7 +5,6 @@ from typing import Any
 
 from easypay.money import parse_decimal
 from easypay.payments.model import CREATES, REVIEWS
-from harness.sessions import connected
 from harness.shop import Shop
 from harness.stack import Stack
 
@@ -52,7 +51,7 @@ async def audit(
     only the rules that hold at every commit are checked. `truth`: the processor's rows, for a shop
     that has used several accounts. `nobody_needed`: no late charge may wait for a person.
     """
-    payments, operations, keys, events, late_charges, queue = await _rows(stack.dsn, shop)
+    payments, operations, keys, events, late_charges, queue = await _rows(stack, shop)
     if truth is None:
         truth = await stack.simulator.truth(login=shop.login)
     operations.sort(key=lambda o: o["id"])
@@ -78,15 +77,15 @@ async def audit(
 
 async def assert_nothing_was_done(stack: Stack, shop: Shop) -> None:
     """No request of the shop has left a row here or a transaction at the processor."""
-    payments, operations, keys, events, _, queue = await _rows(stack.dsn, shop)
+    payments, operations, keys, events, _, queue = await _rows(stack, shop)
     assert payments == operations == keys == events == queue == []
     assert await stack.simulator.truth(login=shop.login) == []
 
 
-async def _rows(dsn: str, shop: Shop) -> list[list[Any]]:
+async def _rows(stack: Stack, shop: Shop) -> list[list[Any]]:
     """Return all rows of a shop, table by table."""
     sql = "SELECT * FROM {} WHERE merchant_id = $1"
-    async with connected(dsn) as connection:
+    async with stack.sessions.session() as connection:
         return [await connection.fetch(sql.format(t), shop.merchant_id) for t in _TABLES]
 
 

@@ -1,7 +1,8 @@
 """Sessions on a test's database: open, hold locks, wait until one waits for a lock."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -17,6 +18,47 @@ async def connected(dsn: str) -> AsyncIterator[Any]:
         yield connection
     finally:
         await connection.close()
+
+
+class Sessions:
+    """Sessions on one database that one caller after the other has: to begin one takes client and
+    server longer than most statements. What a caller sets in its session would stay, so it is for
+    those who set nothing."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._idle: list[tuple[asyncio.AbstractEventLoop, Any]] = []
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Any]:
+        """Yield a session that nobody else has meanwhile."""
+        connection = await self._taken() or await asyncpg.connect(
+            self._dsn,
+            statement_cache_size=0,  # a test may change tables between two statements
+        )
+        try:
+            yield connection
+        except BaseException:
+            connection.terminate()
+            raise
+        self._idle.append((asyncio.get_running_loop(), connection))
+
+    async def _taken(self) -> Any:
+        """Return an idle session, or None. The server may have ended it meanwhile."""
+        while self._idle and self._idle[-1][0] is asyncio.get_running_loop():
+            _, connection = self._idle.pop()
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await connection.execute("SELECT")
+                return connection
+            connection.terminate()
+        return None
+
+    def end(self) -> None:
+        """End those that nobody has."""
+        while self._idle:
+            loop, connection = self._idle.pop()
+            if not loop.is_closed():
+                connection.terminate()
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from easypay.merchants.vault import Vault
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from harness.http import http_client
 from harness.processes import ENCRYPTION_KEY, Gateway, Process, Simulator, Worker
-from harness.sessions import connected
+from harness.sessions import Sessions, connected
 from harness.shop import Shop, random_name
 from harness.waiting import until
 from recorded.player import Player
@@ -33,6 +33,7 @@ class Stack:
         self.simulator = simulator
         self.folder = folder
         self.processes: list[Process] = []
+        self.sessions = Sessions(dsn)
         self._rests = False
 
     @property
@@ -68,7 +69,7 @@ class Stack:
         await self.simulator.post(
             "/accounts", login=login, transaction_key="simulated-key-1", currencies=list(currencies)
         )
-        async with connected(self.dsn) as connection:
+        async with self.sessions.session() as connection:
             merchant = await admin.create_merchant(
                 connection, name=login, allow_raw_cards=raw_cards, currencies=currencies
             )
@@ -88,18 +89,18 @@ class Stack:
     ) -> None:
         """Send the shop's payments to this account at the processor from now on."""
         credentials = {"login_id": login or shop.login, "transaction_key": transaction_key}
-        async with connected(self.dsn) as connection:
+        async with self.sessions.session() as connection:
             await _set_account(connection, shop, mode, encryption_key, **credentials)
 
     async def with_key(self, shop: Shop, *, mode: str = "test", **of_key: Any) -> Shop:
         """Return the shop as a client with another key of its merchant."""
-        async with connected(self.dsn) as connection:
+        async with self.sessions.session() as connection:
             _, secret = await admin.create_key(connection, shop.merchant_id, mode=mode, **of_key)
         return Shop(shop.merchant_id, secret, shop.login, shop.url)
 
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """Run a query on this stack's database."""
-        async with connected(self.dsn) as connection:
+        async with self.sessions.session() as connection:
             rows: list[asyncpg.Record] = await connection.fetch(sql, *arguments)
             return rows
 
@@ -161,6 +162,7 @@ class Stack:
         """Kill all processes that this stack started."""
         for process in self.processes:
             process.kill()
+        self.sessions.end()
 
 
 async def _set_account(

@@ -142,6 +142,7 @@ class Days(RuleBasedStateMachine):
         assert await audit(self.stack, self.shop) == []
         await self.shop.client.aclose()
         await self.stack.simulator.client.aclose()
+        self.stack.sessions.end()
 
 
 @pytest.mark.breadth
