@@ -31,7 +31,7 @@ QUICK = {
     "unknown_absent_after_s": "1.5",
     "not_sent_ends_after_s": "1.5",
     "review_interval_s": "0.3",
-    "resolver_poll_s": "0.1",
+    "resolver_poll_s": "0.2",
     "queue_poll_s": "0.05",
     "processor_deadline_s": "1.0",
     "drain_s": "0.3",
@@ -43,7 +43,7 @@ QUICKER = QUICK | {
     "unknown_absent_after_s": "0.2",
     "not_sent_ends_after_s": "1.1",
     "review_interval_s": "0.1",
-    "resolver_poll_s": "0.05",
+    "resolver_poll_s": "0.1",
 }
 
 
