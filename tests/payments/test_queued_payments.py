@@ -24,6 +24,7 @@ from harness import (
     card,
     mint_token,
     own_stack,
+    payment_uuid,
     queued_payment,
     until,
 )
@@ -418,6 +419,26 @@ async def test_a_word_that_only_a_newer_version_knows_is_no_bug(stack: Stack, sh
     await stack.fetch(state, number, "approved")
     await stack.fetch(checked.format("ADD", f" {rule['rule']}"))
     assert (await shop.client.get(f"/operations/{operation['id']}")).status_code == 200
+
+
+async def test_an_event_with_a_status_of_a_newer_version_is_told_without_its_payment(
+    stack: Stack, shop: Shop
+) -> None:
+    reader = await stack.with_key(shop, scopes=("events:read", "payments:read"))
+    known, unknown = await shop.paid(), await shop.paid()
+    await stack.fetch(
+        "UPDATE events SET status = 'haunted' WHERE payment_id = $1", payment_uuid(unknown["id"])
+    )
+
+    async def told() -> Any:
+        found = (await reader.client.get("/events")).json()["data"]
+        return {each["payment_id"]: each for each in found} if len(found) == 2 else None
+
+    events = await until(told, what="two events")
+    assert events[known["id"]]["data"] == known
+    assert events[unknown["id"]]["status"] == "haunted"
+    assert events[unknown["id"]]["data"] is None
+    await reader.client.aclose()
 
 
 async def test_each_event_shows_the_payment_as_reads_did(
