@@ -13,17 +13,17 @@ import pytest
 from breadth import examples
 from easypay.api.routes import ROUTES
 from easypay.merchants.model import SCOPES
-from harness import ADMIN_KEY, QUICK, Stack, audit
+from harness import ADMIN_KEY, Stack, audit
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = examples(2, 3)
-LONGEST_S = 90 + 10 * EXAMPLES
+LONGEST_S = 120 + 10 * EXAMPLES
 
 
 @pytest.mark.breadth
 @pytest.mark.timeout(LONGEST_S + 30)
 async def test_schemathesis_finds_no_failure(stack: Stack) -> None:
-    gateway = await stack.gateway(**QUICK)
+    gateway = await stack.gateway()
     shop = await stack.shop(gateway, currencies=("JPY", "KWD", "USD"))
     everything = await stack.with_key(shop, scopes=SCOPES)
     await everything.client.aclose()
