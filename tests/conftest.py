@@ -5,6 +5,7 @@ whose processor is a player of recorded bodies.
 """
 
 import compileall
+import gc
 import os
 import sys
 from collections import defaultdict
@@ -43,6 +44,9 @@ SMALL = {HERE / name for name in ("core", "docs", "processors", "simulator")}
 # pytest keeps what it has compiled of the tests, also where the machine forbids Python to do so:
 # otherwise it takes each process six seconds of every run.
 sys.dont_write_bytecode = False
+
+# As in our programs: importing and collecting make many objects and no garbage.
+gc.set_threshold(50_000, 20, 100)
 
 # A run is repeatable; `make breadth NEW=1` tries new examples.
 EXAMPLES = examples(40, 100)

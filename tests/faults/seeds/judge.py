@@ -13,6 +13,7 @@ from faults.seeds.money import SUCCESS, Money, money_of
 from faults.seeds.shops import Attempt, Intent, Shops
 from faults.seeds.world import World
 from harness import audit, one_done_of_two
+from harness.sessions import Sessions
 
 _IN_TIME: Final = timedelta(seconds=4)
 _TABLES: Final = (
@@ -63,9 +64,11 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
     if world.plan.has_failover:
         unlogged = lost_without_a_log_line(world, shops, rows, truth)
         truth, beyond = without_what_was_lost(world, rows, truth)
-    stack: Any = SimpleNamespace(dsn=world.dsn, simulator=SimpleNamespace(truth=whole_truth))
+    sessions = Sessions(world.dsn)
+    stack: Any = SimpleNamespace(sessions=sessions, simulator=SimpleNamespace(truth=whole_truth))
     shop: Any = SimpleNamespace(merchant_id=merchant_id, login="")
     audited = await audit(stack, shop)
+    sessions.end()
     wrong = unlogged + [
         f"audit: {each}" for each in audited if not any(name in each for name in beyond)
     ]
