@@ -3,11 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
 from harness.waiting import until
+
+_ENDED: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+"""How a session fails that the server has ended."""
 
 
 @asynccontextmanager
@@ -38,6 +46,9 @@ class Sessions:
         )
         try:
             yield connection
+        except asyncpg.InternalClientError as error:
+            connection.terminate()
+            raise ConnectionResetError("the server has just ended this session") from error
         except BaseException:
             connection.terminate()
             raise
@@ -47,7 +58,7 @@ class Sessions:
         """Return an idle session, or None. The server may have ended it meanwhile."""
         while self._idle and self._idle[-1][0] is asyncio.get_running_loop():
             _, connection = self._idle.pop()
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(*_ENDED):
                 await connection.execute("SELECT")
                 return connection
             connection.terminate()
