@@ -10,7 +10,7 @@ from test_work_list import LETTERS, TABLE
 
 from easypay.clock import monotonic
 from easypay.db import work_list
-from easypay.db.claim_window import LATE_S, WHOLE, ClaimWindow, Span
+from easypay.db.claim_window import JUST_S, LATE_S, WHOLE, ClaimWindow, Span
 from easypay.db.embedded import Cluster
 from harness import new_database, until
 
@@ -35,15 +35,35 @@ async def next_of(connection: Any, window: ClaimWindow, most: int = 100) -> list
     return sorted(work.key[1] for work in found)
 
 
-def test_the_first_look_and_those_that_find_no_end_are_whole() -> None:
+def test_the_first_look_is_whole_and_the_next_begins_where_it_ended() -> None:
     window = ClaimWindow()
     assert window.spans() == [WHOLE]
-    window.looked(WHOLE, monotonic(), 5, 5)
-    assert window.spans() == [WHOLE], "there may be more"
-    window.looked(WHOLE, monotonic(), 4, 5)
+    window.looked(WHOLE, monotonic(), 5, 5, overdue_s=600)
     (only,) = window.spans()
-    assert LATE_S <= only.newer_s < LATE_S + 1
+    assert 600 <= only.newer_s < 601 + LATE_S, "it begins at the last row that was found"
+    window.looked(only, monotonic(), 4, 5, overdue_s=300)
+    (only,) = window.spans()
+    assert only.newer_s < 1 + LATE_S, "it has found everything"
     assert only.older_s == 0
+
+
+def test_late_work_is_looked_for_less_often_if_that_takes_long() -> None:
+    window = ClaimWindow()
+    window.looked(WHOLE, monotonic() - 1, 0, 5)
+    (only,) = window.spans()
+    assert not only.late
+    assert JUST_S < only.newer_s < LATE_S
+    window.looked(only, monotonic(), 5, 5, overdue_s=0.1)
+    assert not window.spans()[-1].late, "a look at what is new says nothing of what is late"
+
+
+def test_a_claim_that_late_work_has_filled_is_repeated() -> None:
+    window = ClaimWindow()
+    window.looked(WHOLE, monotonic(), 0, 5)
+    window.looked(Span(newer_s=LATE_S), monotonic(), 5, 5, overdue_s=7)
+    (again,) = window.spans()
+    assert again.late
+    assert LATE_S <= again.newer_s < LATE_S + 1, "it has not gone back"
 
 
 def test_after_old_work_was_found_more_is_looked_for_at_once() -> None:
@@ -51,7 +71,7 @@ def test_after_old_work_was_found_more_is_looked_for_at_once() -> None:
     window.looked(WHOLE, monotonic(), 0, 5)
     window.looked(Span(older_s=LATE_S), monotonic(), 1, 5)
     old, new = window.spans()
-    assert old.older_s == pytest.approx(new.newer_s), "nothing is between the two"
+    assert old.older_s == pytest.approx(new.newer_s, abs=LATE_S), "late work is between the two"
     window.looked(old, monotonic(), 0, 5)
     assert len(window.spans()) == 1
 

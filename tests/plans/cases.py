@@ -682,7 +682,7 @@ async def leave_the_queue(w: World) -> None:
     operation_id = ids.new_id()
     month = w.months.of(operation_id)
     sql = statements.in_months(queue_rows.LEAVE_LIST, f"{month} {month}")
-    await w.pool.fetch(sql, [w.merchant_id], [operation_id])
+    await w.pool.fetch(sql, [w.merchant_id], [operation_id], [ids.new_id()])
 
 
 async def lease_account(w: World) -> None:
@@ -783,11 +783,11 @@ RESOLVER: Final = (
          uses=("unresolved_operations_account", "operations_pkey", "payments_pkey"),
          months=12, locks=80, buffers=6_000),
     Case("claim queued operations", claim_queued,
-         uses=("queued_operations_due", "queued_operations_of_payment")),
+         uses=("queued_operations_due", "queued_operations_order")),
     Case("claim queued operations of the next merchants", _nothing, measure=claim_in_turns,
-         uses=("queued_operations_pkey", "queued_operations_of_payment")),
+         uses=("queued_operations_pkey", "queued_operations_order")),
     Case("take operations off the queue", leave_the_queue,
-         uses=("queued_operations_pkey", "operations_pkey")),
+         uses=("queued_operations_pkey", "operations_of_payment")),
     Case("lease an account", lease_account, uses=("account_passes_pkey",)),
     Case("read an account's open operations", read_open_cases,
          uses=("unresolved_operations_account", "operations_pkey", "payments_pkey"),
@@ -1102,12 +1102,10 @@ WEBHOOKS: Final = (
          sorts=1_000, reads_whole=("webhook_endpoints", "feed_readers", "streams"),
          because="a few endpoints, and a row for each reader"),
     Case("claim webhook deliveries", _nothing, measure=claim_deliveries,
-         uses=("webhook_deliveries_due", "webhook_deliveries_order", "webhook_endpoints_pkey",
-               "webhook_deliveries_pkey"),
+         uses=("webhook_deliveries_due", "webhook_deliveries_order", "webhook_endpoints_pkey"),
          buffers=6_000),
     Case("claim the deliveries of some endpoints", _nothing, measure=claim_recent_deliveries,
-         uses=("webhook_deliveries_due", "webhook_deliveries_order", "webhook_endpoints_pkey",
-               "webhook_deliveries_pkey"),
+         uses=("webhook_deliveries_due", "webhook_deliveries_order", "webhook_endpoints_pkey"),
          buffers=6_000),
     Case("record webhook attempts", _nothing, measure=record_attempts,
          uses=("webhook_deliveries_pkey", "webhook_deliveries_order", "webhook_endpoints_pkey"),

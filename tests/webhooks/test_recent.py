@@ -19,8 +19,8 @@ def delivery(age_s: float = 0.0) -> Delivery:
     made = clock.now() - timedelta(seconds=age_s)
     new: Any = ids.new_id
     return Delivery(
-        MERCHANT, ENDPOINT, new(), Mode.TEST, new(), "payment.captured", None, 1, 0, made, "", (),
-        monotonic() + 40,
+        MERCHANT, ENDPOINT, new(), Mode.TEST, new(), "payment.captured", None, 1, 0, made, age_s,
+        "", (), monotonic() + 40,
     )  # fmt: skip
 
 
@@ -62,10 +62,27 @@ def test_an_endpoint_that_was_just_fanned_out_to_is_looked_through() -> None:
     assert back_s(recent) < 5
 
 
-def test_an_endpoint_of_which_as_many_came_as_were_asked_for_may_have_more() -> None:
+def test_a_claim_begins_where_one_ended_that_got_as_many_as_it_asked_for() -> None:
     recent = Recent()
-    claimed(recent, delivery(600), delivery(600), whole=True, rooms={ENDPOINT: 2})
-    assert back_s(recent) == EVER_S
+    found = [delivery(600), delivery(500)]
+    claimed(recent, *found, whole=True, rooms={ENDPOINT: 2})
+    assert 600 <= back_s(recent) < 602, "what waits behind the first may be as old"
+    for each in found:
+        recent.over(each)
+    claimed(recent, delivery(400), delivery(300), rooms={ENDPOINT: 2})
+    assert 400 <= back_s(recent) < 402
+
+
+def test_what_was_fanned_out_beside_a_claim_is_looked_for_by_the_next() -> None:
+    recent = Recent()
+    recent.note([(MERCHANT, ENDPOINT)])
+    claimed(recent, whole=True)
+    asked, began = recent.next(), monotonic()
+    recent.note([(MERCHANT, ENDPOINT)], since=began - 30)
+    recent.claimed(asked, began, [], {}, OF_EACH, cut_off=False)
+    assert back_s(recent) > 30
+    claimed(recent)
+    assert back_s(recent) < 5
 
 
 def test_what_waits_behind_a_delivery_under_way_is_found_after_it() -> None:

@@ -65,7 +65,7 @@ INDEXES: Final[Mapping[str, Index]] = {
         queued_operations_pkey="the end of a queued operation, repeats of its request, and turns of"
         " merchants",
         queued_operations_due="workers: what is due, oldest first",
-        queued_operations_of_payment="workers: whether an earlier operation of the payment waits",
+        queued_operations_order="workers: whether an earlier operation of the payment waits",
     ),
     **_of("account_passes", account_passes_pkey="the lease of an account"),
     **_of("leases", leases_pkey="taking and holding a lease"),

@@ -70,7 +70,8 @@ class WorkList(msgspec.Struct, frozen=True):
 
 class Work(msgspec.Struct, frozen=True):
     """A claimed row. `due_at` is when it became due, `held_until` a time of `clock.monotonic`
-    before which nobody else can claim it."""
+    before which nobody else can claim it. `overdue_s`: how long it had been due when it was
+    claimed, in seconds by the database's clock."""
 
     key: Key
     payload: tuple[Any, ...]
@@ -78,6 +79,7 @@ class Work(msgspec.Struct, frozen=True):
     due_at: datetime
     created_at: datetime
     held_until: float
+    overdue_s: float = 0.0
 
     def still_held(self, for_s: float = 0.0) -> bool:
         """Whether nobody else can claim it within `for_s` seconds from now."""
@@ -107,27 +109,34 @@ class Depth(msgspec.Struct, frozen=True):
 
 
 # A claim waits for no lock. What it locks is looked at again in its newest version, so of two
-# claims at the same time only one gets a row.
+# claims at the same time only one gets a row. It is found again by its place: by its key, a plan
+# that was made while the table was empty would read all of it.
 _CLAIM: Final = """
     WITH due AS MATERIALIZED (
-        SELECT {w_key}, w.due_at FROM {table} w
+        SELECT w.ctid AS row, w.due_at FROM {table} w
          WHERE w.parked_at IS NULL AND w.due_at <= db_now() - make_interval(secs => $4::float8)
            AND w.due_at > db_now() - make_interval(secs => $3::float8) AND ({ready})
          ORDER BY w.due_at LIMIT $1::bigint FOR UPDATE OF w SKIP LOCKED
     )
     UPDATE {table} w
        SET due_at = db_now() + make_interval(secs => $2::float8), attempt = w.attempt + 1
-      FROM due WHERE {same_as_due}
-    RETURNING {w_key}{payload}, w.attempt, due.due_at, w.created_at
+      FROM due WHERE w.ctid = due.row
+    RETURNING {w_key}{payload}, w.attempt, due.due_at, w.created_at,
+              extract(epoch FROM db_now() - due.due_at)::float8
 """
 # Rows are locked in the order of their keys, so two workers never wait for each other in a circle.
+#
+# Plans are often made when the table is empty, and then PostgreSQL takes reading all of it for the
+# quickest way. LIMIT keeps the look-ups apart. With ANY, the key's index is of no use for a join in
+# its order, so there is no way but to look up each row.
 _FENCED: Final = """
-    WITH given AS MATERIALIZED (
-        SELECT * FROM unnest({arrays}) AS g({names})
-    ), fenced AS MATERIALIZED (
-        SELECT {w_key}{more} FROM {table} w JOIN given ON {same_as_given}
+    WITH fenced AS MATERIALIZED (
+        SELECT given.*
+          FROM (SELECT * FROM unnest({arrays}) AS w({names}) ORDER BY {w_key}) AS given
+         CROSS JOIN LATERAL (
+               SELECT w.attempt, w.parked_at FROM {table} w
+                WHERE {same_as_given} LIMIT 1 FOR UPDATE) AS w
          WHERE w.attempt = given.attempt AND w.parked_at IS NULL
-         ORDER BY {w_key} FOR UPDATE OF w
     )"""
 _FINISH: Final = (
     _FENCED
@@ -207,8 +216,9 @@ def _sql(work_list: WorkList, name: str) -> str:
     keys = [column for column, _ in work_list.key]
     same = {
         f"same_as_{other}": " AND ".join(f"w.{key} = {other}.{key}" for key in keys)
-        for other in ("due", "given", "fenced", "chosen")
+        for other in ("given", "chosen")
     }
+    same["same_as_fenced"] = " AND ".join(f"w.{key} = ANY (ARRAY[fenced.{key}])" for key in keys)
     return template.format(
         table=work_list.table,
         ready=work_list.ready,
@@ -217,7 +227,6 @@ def _sql(work_list: WorkList, name: str) -> str:
         payload="".join(f", w.{column}" for column in work_list.payload),
         arrays=", ".join(f"${n}::{sql_type}[]" for n, (_, sql_type) in enumerate(given, 1)),
         names=", ".join(column for column, _ in given),
-        more="".join(f", given.{column}" for column, _ in beside if column != "attempt"),
         **same,
     )
 
@@ -252,6 +261,11 @@ def claim_sql(work_list: WorkList) -> str:
     return _sql(work_list, "claim")
 
 
+def statement_of(work_list: WorkList, name: str) -> str:
+    """Return a statement of a list, to be explained: `finish`, `postpone`, `park` and so on."""
+    return _sql(work_list, name)
+
+
 async def _run(runner: Runner, work_list: WorkList, name: str, *arguments: object) -> Any:
     if isinstance(runner, Lane):
         return await runner.fetch(arguments, name)
@@ -283,8 +297,10 @@ def claimed_rows(work_list: WorkList, rows: Sequence[Any], held_until: float) ->
     claimed = []
     for row in rows:
         values = tuple(row)
-        attempt, due_at, created_at = values[n + m :]
-        claimed.append(Work(values[:n], values[n : n + m], attempt, due_at, created_at, held_until))
+        attempt, due_at, created_at, overdue_s = values[n + m :]
+        claimed.append(
+            Work(values[:n], values[n : n + m], attempt, due_at, created_at, held_until, overdue_s)
+        )
     claimed.sort(key=lambda work: (work.due_at, work.key))
     return claimed
 
@@ -296,7 +312,8 @@ async def claim_next(
     for span in window.spans():
         began = monotonic()
         found = await claim(runner, work_list, most=most, lease_s=lease_s, span=span)
-        window.looked(span, began, len(found), most)
+        overdue_s = found[-1].overdue_s if found else 0.0
+        window.looked(span, began, len(found), most, overdue_s)
         if found:
             return found
     return []

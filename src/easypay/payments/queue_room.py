@@ -4,7 +4,7 @@ A request does not count rows. While requests are accepted, the rows are counted
 in the background, and what this process has accepted since then is added. What other processes have
 accepted since then is not seen, so a bound may be passed by what they accept in that time.
 
-No count reads more rows than the bound of all, and counting takes at most a twentieth of the time.
+No count reads more rows than the bound of all, and counting takes at most a fiftieth of the time.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from easypay.clock import monotonic
 from easypay.errors import Overloaded, TooManyQueued
 
 _COUNT_EVERY_S: Final = 1.0
-_OF_THE_TIME: Final = 20.0
+_OF_THE_TIME: Final = 50.0
 _COUNTS_FOR_S: Final = 10.0
 """A count that is older is not relied on: whoever comes waits for the next one."""
 

@@ -48,8 +48,9 @@ QUEUED: Final = WorkList(
         *("payment_id", "mode", "kind", "sealed", "asked_minor", "whole", "expected_version"),
         "expires_at",
     ),
-    ready="NOT EXISTS (SELECT FROM queued_operations e WHERE e.merchant_id = w.merchant_id"
-    " AND e.payment_id = w.payment_id AND e.place < w.place)",
+    # One look-up for each row, whatever the plan takes the table for: LIMIT keeps it apart.
+    ready="(SELECT e.place FROM queued_operations e WHERE e.payment_id = w.payment_id"
+    " AND e.place < w.place ORDER BY e.place LIMIT 1) IS NULL",
     counted="w.place = min(w.place) OVER (PARTITION BY w.merchant_id, w.payment_id)",
 )
 """The work list. Of each payment, the operation that was accepted first is done first."""
@@ -235,18 +236,24 @@ def _named(alias: str, columns: Sequence[str]) -> str:
 
 _ROWS: Final = f"{_named('o', _OPERATION)}, {_named('p', _PAYMENT)}"
 
+# LIMIT keeps the look-up of the row apart, so that of the operation is by its whole key, even in a
+# plan that was made while the month was empty.
 BEGIN_QUEUED_PAYMENTS: Final = f"""
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::float8[],
                              $6::uuid[], $7::timestamptz[])
             AS i(merchant_id, operation_id, payment_id, mode, needs_s, event_id, at)
+    ), waiting AS MATERIALIZED (
+        SELECT i.* FROM input i CROSS JOIN LATERAL (
+               SELECT q.expires_at FROM queued_operations q
+                WHERE q.merchant_id = i.merchant_id AND q.operation_id = i.operation_id
+                LIMIT 1) AS q
+         WHERE q.expires_at > db_now() + make_interval(secs => i.needs_s)
     ), begun AS (
         UPDATE {{operations}} o SET state = 'in_flight', begun_at = db_now()
-          FROM input i JOIN queued_operations q
-            ON q.merchant_id = i.merchant_id AND q.operation_id = i.operation_id
+          FROM waiting i
          WHERE o.merchant_id = i.merchant_id AND o.id = i.operation_id
            AND o.payment_id = i.payment_id AND o.state = 'queued'
-           AND q.expires_at > db_now() + make_interval(secs => i.needs_s)
         RETURNING i.event_id, i.at, {_returned("o", _OPERATION)}
     ), moved AS (
         UPDATE {{payments}} p
@@ -286,8 +293,10 @@ BEGIN_QUEUED_FOLLOW_UPS: Final = f"""
     ), waiting AS MATERIALIZED (
         SELECT o.merchant_id, o.id FROM input i JOIN {{operations}} o
             ON o.merchant_id = i.merchant_id AND o.id = i.operation_id
+               AND o.payment_id = i.payment_id
              JOIN queued_operations q
-            ON q.merchant_id = i.merchant_id AND q.operation_id = i.operation_id
+            ON q.merchant_id = ANY (ARRAY[i.merchant_id])
+               AND q.operation_id = ANY (ARRAY[i.operation_id])
          WHERE o.state = 'queued' AND q.expires_at > db_now() AND q.attempt = i.claim
          ORDER BY o.id FOR UPDATE OF o, q
     ), taken AS (
@@ -450,20 +459,35 @@ class Leaving(msgspec.Struct, frozen=True, gc=False):
 
     merchant_id: UUID
     operation_id: UUID
+    payment_id: UUID
 
 
+# ANY: see `db.work_list`.
 LEAVE_LIST: Final = """
-    DELETE FROM queued_operations q
-     USING unnest($1::uuid[], $2::uuid[]) AS i(merchant_id, operation_id)
-      JOIN {operations} o ON o.merchant_id = i.merchant_id AND o.id = i.operation_id
-     WHERE q.merchant_id = i.merchant_id AND q.operation_id = i.operation_id
-       AND o.state NOT IN ('queued', 'in_flight')
+    WITH ended AS MATERIALIZED (
+        SELECT i.merchant_id, i.operation_id
+          FROM unnest($1::uuid[], $2::uuid[], $3::uuid[])
+               AS i(merchant_id, operation_id, payment_id)
+         CROSS JOIN LATERAL (
+               SELECT o.state FROM {operations} o
+                WHERE o.merchant_id = i.merchant_id AND o.id = i.operation_id
+                  AND o.payment_id = i.payment_id
+                LIMIT 1) AS o
+         WHERE o.state NOT IN ('queued', 'in_flight')
+    )
+    DELETE FROM queued_operations q USING ended
+     WHERE q.merchant_id = ANY (ARRAY[ended.merchant_id])
+       AND q.operation_id = ANY (ARRAY[ended.operation_id])
     RETURNING q.operation_id
 """
 LEAVE: Final = Statement[Leaving, bool](
     "leave-queue",
     LEAVE_LIST,
-    lambda items: [[item.merchant_id for item in items], [item.operation_id for item in items]],
+    lambda items: [
+        [item.merchant_id for item in items],
+        [item.operation_id for item in items],
+        [item.payment_id for item in items],
+    ],
     lambda items, rows: [item.operation_id in {row[0] for row in rows} for item in items],
     order=lambda item: item.operation_id,
     touches=lambda item: (),

@@ -488,4 +488,4 @@ def _payment_key(item: QueuedWork) -> PaymentKey:
 
 
 def _leaving(operation: Operation) -> queue_rows.Leaving:
-    return queue_rows.Leaving(operation.merchant_id, operation.id)
+    return queue_rows.Leaving(operation.merchant_id, operation.id, operation.payment_id)

@@ -187,9 +187,10 @@ class Deliverer:
 
     async def _follow(self) -> None:
         """Fan out what is new in the feed."""
+        began = monotonic()
         made = await self._fan_out.step()
         if made:
-            self._recent.note(made)
+            self._recent.note(made, began)
             self.wake()
         if made is None:
             await asyncio.sleep(self._poll_s(FOLLOW_S))

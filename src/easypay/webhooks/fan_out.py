@@ -22,11 +22,16 @@ MOST: Final = 2_000
 _MARK: Final = "mark"
 """The variant of the lane's statement that reads the mark and the end of the feed."""
 _READ_MARK: Final = f"""
-    SELECT r.last_seq, h.last_seq FROM feed_head h, feed_readers r WHERE r.name = '{READER}'
+    SELECT last_seq, (SELECT max(seq) FROM feed) FROM feed_readers WHERE name = '{READER}'
 """
+_NEWEST: Final = "newest"
+"""The variant that asks for the newest event after a number of the feed. It is asked again and
+again, so it reads no row that changes often: those have many versions beside an old snapshot."""
+_READ: Final = {_MARK: _READ_MARK, _NEWEST: "SELECT max(seq) FROM feed WHERE seq > $1"}
 # The caller has read `$2` from a statement that was over, so this one sees every endpoint that was
 # there before the event `$2`. An event behind one that has failed waits for the same moment, so a
-# claim does not look at it again and again.
+# claim does not look at it again and again. No two events of one statement are due at the same
+# time: a claim begins at the time of the last row that the one before it took.
 _FAN_OUT: Final = """
     WITH wanted AS MATERIALIZED (
         SELECT s.stream, e.merchant_id, e.mode, e.id AS endpoint_id, e.types, e.after_seq
@@ -47,7 +52,7 @@ _FAN_OUT: Final = """
         INSERT INTO webhook_deliveries (merchant_id, endpoint_id, event_id, mode, payment_id, seq,
             type, due_at)
         SELECT w.merchant_id, w.endpoint_id, h.event_id, w.mode, h.payment_id, h.seq, e.type,
-               greatest(db_now(), (
+               greatest(db_now() - make_interval(secs => ($2 - h.seq) * 1e-6::float8), (
                    SELECT d.due_at FROM webhook_deliveries d
                     WHERE d.endpoint_id = w.endpoint_id AND d.payment_id = h.payment_id
                       AND d.parked_at IS NULL AND d.reason IS NOT NULL
@@ -84,11 +89,13 @@ class FanOut:
         self._lane = Lane(
             dsn,
             "webhooks",
-            lambda variant: _READ_MARK if variant == _MARK else statement(variant),
+            lambda variant: _READ.get(variant) or statement(variant),
             lookups=False,
             limit_s=limit_s,
             settings={"plan_cache_mode": "force_custom_plan", "enable_sort": "off"},
         )
+        self._mark: int | None = None
+        """All events up to this number are fanned out, by this worker or another."""
         self._most = MOST
         """Fewer after a failure: a statement that was too long for its time limit would be so
         each time, and nobody would be told of anything."""
@@ -96,8 +103,13 @@ class FanOut:
     async def step(self) -> list[tuple[UUID, UUID]] | None:
         """Fan out what is new, up to `MOST` events of the feed. Return the merchants and ids of
         the endpoints for which that made deliveries; None if nothing was new."""
+        if self._mark is not None:
+            ((newest,),) = await self._lane.fetch((self._mark,), _NEWEST)
+            if newest is None:
+                return None
         found = await self._lane.fetch((), _MARK)
-        if not found or found[0][0] >= found[0][1]:
+        self._mark = found[0][0] if found else None
+        if not found or found[0][0] >= (found[0][1] or 0):
             return None
         mark, head = found[0]
         until = min(head, mark + self._most)

@@ -80,6 +80,8 @@ class Delivery(msgspec.Struct, frozen=True):
     failures: int
     """How many attempts have failed before."""
     created_at: datetime
+    overdue_s: float
+    """How long it had been due when it was claimed, in seconds by the database's clock."""
     url: str
     secrets: tuple[bytes, ...]
     """Sealed; the present one first."""

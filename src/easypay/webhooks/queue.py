@@ -39,7 +39,8 @@ LEASE_S: Final = 40.0
 
 # $3: the most rows of one endpoint; $1 and $2: endpoints for which it is another number. $4: the
 # lease in seconds. $5: the most rows in all. Endpoints come in a random order, so none is always
-# last.
+# last. What was locked is found again by its place: by its key, a plan that was made while the
+# table was empty would read all of it.
 _CLAIM: Final = """
     WITH RECURSIVE endpoint AS (
         {endpoints}
@@ -54,9 +55,9 @@ _CLAIM: Final = """
          WHERE e.state = 'enabled'
          ORDER BY random()
     ), picked AS MATERIALIZED (
-        SELECT p.event_id, turn.*
+        SELECT p.row, p.due_at, turn.*
           FROM turn CROSS JOIN LATERAL (
-            SELECT w.event_id
+            SELECT w.ctid AS row, w.due_at
               FROM webhook_deliveries w
              WHERE w.endpoint_id = turn.endpoint_id AND w.parked_at IS NULL
                AND w.due_at <= db_now(){window}
@@ -70,11 +71,10 @@ _CLAIM: Final = """
     )
     UPDATE webhook_deliveries w
        SET attempt = w.attempt + 1, due_at = db_now() + make_interval(secs => $4)
-      FROM picked p
-     WHERE w.merchant_id = p.merchant_id AND w.endpoint_id = p.endpoint_id
-       AND w.event_id = p.event_id
+      FROM picked p WHERE w.ctid = p.row
     RETURNING w.merchant_id, w.endpoint_id, w.event_id, w.mode, w.payment_id, w.type, w.data,
-        w.attempt, w.failures, w.created_at, p.url, p.secret, p.old_secret
+        w.attempt, w.failures, w.created_at, extract(epoch FROM db_now() - p.due_at)::float8,
+        p.url, p.secret, p.old_secret
 """
 # Endpoints are found one by one through the index, each by one look-up.
 CLAIM: Final = _CLAIM.format(

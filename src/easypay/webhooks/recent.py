@@ -2,30 +2,30 @@
 
 Rows that are gone stay in an index for as long as a transaction elsewhere may still see them. So a
 claim that goes through everything gets slower, the longer an export or a backup takes. Most claims
-ask only for the endpoints that had something lately, from where an earlier claim has found
-everything. A claim of everything finds the rest now and then: tries again, and what another worker
-has fanned out.
+ask only for the endpoints that had something lately, and for each from where an earlier claim has
+ended: at the last row that it found, or if it found everything, at its own time. A claim of
+everything finds the rest now and then: tries again, and what another worker has fanned out.
 
-A row may wait behind an earlier event of its payment that is being delivered. It became due after
-that event was fanned out, so claims look back as far as the oldest that this worker has not
-recorded.
+A row may wait behind an earlier event of its payment that is being delivered. It became due no
+earlier than that event, so claims look back as far as the oldest that this worker has not recorded.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from easypay import clock
 from easypay.clock import monotonic
 from easypay.db.claim_window import EVER_S
 from easypay.webhooks.model import Back, Delivery
 
 ALL_EVERY_S: Final = 0.5
-_REST: Final = 20
+_REST: Final = 40
 """After a claim of everything there is a pause of so many times what it took."""
-_LATE_S: Final = 2.0
-"""Longer than a fan-out takes from its time to its commit. The claim of everything finds others."""
+_LATE_S: Final = 0.1
+"""What others write is committed so long after its time, or a claim of everything finds it. This
+worker's own fan-outs are noted with the time at which they began."""
 _LATELY_S: Final = 60.0
 _MOST: Final = 1_000
 """Endpoints. While more had something lately, every claim is of everything."""
@@ -37,17 +37,24 @@ class Recent:
     def __init__(self) -> None:
         self._lately: dict[UUID, tuple[UUID, float]] = {}
         """Endpoint -> its merchant, and when it last had something."""
-        self._emptied_at: dict[UUID, float] = {}
+        self._seen_at: dict[UUID, float] = {}
         """Endpoint -> all that became due before was claimed, or waits behind what was."""
         self._claimed: dict[UUID, dict[UUID, float]] = {}
-        """Endpoint -> event -> when it was fanned out, of those that are not recorded yet."""
+        """Endpoint -> event -> when it became due, of those that are not recorded yet."""
+        self._new: dict[UUID, tuple[float, float]] = {}
+        """Endpoint -> when it was noted, and since when there may be something new."""
         self._all_at = 0.0
 
-    def note(self, endpoints: Iterable[tuple[UUID, UUID]]) -> None:
-        """Note the merchants and ids of endpoints for which there is something now."""
+    def note(self, endpoints: Iterable[tuple[UUID, UUID]], since: float = math.inf) -> None:
+        """Note the merchants and ids of endpoints for which there is something that became due
+        after the moment `since`."""
         now = monotonic()
         for merchant_id, endpoint_id in endpoints:
             self._lately[endpoint_id] = merchant_id, now
+            if since < math.inf:
+                self._new[endpoint_id] = now, min(since, self._new.get(endpoint_id, (now, now))[1])
+                if endpoint_id in self._seen_at:
+                    self._seen_at[endpoint_id] = min(since, self._seen_at[endpoint_id])
 
     def next(self) -> list[Back] | None:
         """Return what to claim now; None: everything."""
@@ -60,8 +67,8 @@ class Recent:
         ]
 
     def _back_s(self, endpoint_id: UUID, now: float) -> float:
-        emptied_at = self._emptied_at.get(endpoint_id)
-        return EVER_S if emptied_at is None else now - emptied_at + _LATE_S
+        seen_at = self._seen_at.get(endpoint_id)
+        return EVER_S if seen_at is None else now - seen_at + _LATE_S
 
     def claimed(
         self,
@@ -78,18 +85,24 @@ class Recent:
         `rooms`, `of_each`: the most that were asked for. `cut_off`: there was no room for more in
         all, so endpoints may have been left out.
         """
-        now, present = monotonic(), clock.now()
+        now = monotonic()
+        reached: dict[UUID, float] = {}
         for each in found:
-            fanned_out_at = now - (present - each.created_at).total_seconds()
-            self._claimed.setdefault(each.endpoint_id, {})[each.event_id] = fanned_out_at
+            due_at = began - each.overdue_s
+            self._claimed.setdefault(each.endpoint_id, {})[each.event_id] = due_at
+            reached[each.endpoint_id] = max(due_at, reached.get(each.endpoint_id, due_at))
         self.note((each.merchant_id, each.endpoint_id) for each in found)
         counts = Counter(each.endpoint_id for each in found)
         for endpoint_id in self._lately if asked is None else [each.endpoint_id for each in asked]:
             if not cut_off and counts[endpoint_id] < rooms.get(endpoint_id, of_each):
+                reached[endpoint_id] = began
+            if endpoint_id in reached:
                 held = self._claimed.get(endpoint_id, {}).values()
-                self._emptied_at[endpoint_id] = min((began, *held))
-            elif asked is None and counts[endpoint_id]:
-                self._emptied_at.pop(endpoint_id, None)  # there may be more that is old
+                noted_at, since = self._new.get(endpoint_id, (-math.inf, math.inf))
+                if noted_at < began:  # else the claim may not have seen what was new
+                    self._new.pop(endpoint_id, None)
+                    since = math.inf
+                self._seen_at[endpoint_id] = min((reached[endpoint_id], since, *held))
         if asked is None:
             self._all_at = now + max(ALL_EVERY_S, _REST * (now - began))
             self._forget(now - _LATELY_S)
@@ -103,6 +116,6 @@ class Recent:
 
     def _forget(self, before: float) -> None:
         self._lately = {each: at for each, at in self._lately.items() if at[1] >= before}
-        self._emptied_at = {
-            each: at for each, at in self._emptied_at.items() if each in self._lately
-        }
+        for remembered in (self._seen_at, self._new):
+            for each in remembered.keys() - self._lately.keys():
+                del remembered[each]

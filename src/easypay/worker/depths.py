@@ -14,7 +14,7 @@ from easypay.worker.registry import Listed
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 5.0
-_PART_OF_TIME: Final = 0.05
+_PART_OF_TIME: Final = 0.02
 """Long lists are read less often: reading takes at most this part of the time."""
 
 
