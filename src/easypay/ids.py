@@ -20,6 +20,8 @@ MERCHANT: Final = "mer"
 API_KEY: Final = "key"
 ENDPOINT: Final = "whe"
 ATTEMPT: Final = "wha"
+CUSTOMER: Final = "cus"
+PAYMENT_METHOD: Final = "pm"
 
 REFERENCE_LENGTH: Final = 20
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

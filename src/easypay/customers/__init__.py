@@ -1,0 +1,1 @@
+"""Customers and their stored payment methods: the processor's vault, mirrored here."""
