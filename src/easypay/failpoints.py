@@ -20,6 +20,11 @@ WEBHOOK_NAMES: Final = ("webhook_sent",)
 """Points of a worker that delivers webhooks."""
 QUEUE_NAMES: Final = ("queue_claimed",)
 """Points of a worker that sends queued payments, beside NAMES, which it reaches too."""
+CUSTOMER_NAMES: Final = (
+    *("method_begun", "method_answered", "method_recorded", "method_changed"),
+    *("method_deleting", "method_gone", "customer_deleting", "profile_gone"),
+)
+"""Points of storing, changing and deleting a payment method at the processor's vault."""
 ARCHIVE_NAMES: Final = (
     *("archive_watches", "archive_begun", "archive_wrote_payments", "archive_wrote_operations"),
     *("archive_wrote_events", "archive_manifest", "archive_detached", "archive_finished"),
@@ -41,7 +46,14 @@ def arm(name: str | None) -> None:
     """Kill this process when it reaches `name`; with ` stops` behind the name, stop it there once
     (SIGSTOP). Raises ValueError for an unknown name."""
     global _armed, _stops
-    known = (*sorted(NAMES), *QUEUE_NAMES, *WEBHOOK_NAMES, *ARCHIVE_NAMES, *COMPACT_NAMES)
+    known = (
+        *sorted(NAMES),
+        *QUEUE_NAMES,
+        *WEBHOOK_NAMES,
+        *CUSTOMER_NAMES,
+        *ARCHIVE_NAMES,
+        *COMPACT_NAMES,
+    )
     point = None if name is None else name.removesuffix(" stops")
     if point is not None and point not in known:
         raise ValueError(f"{name!r} is not a failpoint; use one of {', '.join(known)}")

@@ -459,9 +459,10 @@ class Settings(BaseSettings):
 
     @property
     def worker_connections(self) -> int:
-        """The most database connections that one worker opens: its pool, four for webhooks, one
-        that claims queued payments, and four kinds of group once one is sent."""
-        return WORKER_POOL_SIZE + 4 + 1 + 4 * self.groups_in_flight
+        """The most database connections that one worker opens: its pool, four for webhooks, two for
+        stored payment methods, one that claims queued payments, and four kinds of group once one is
+        sent."""
+        return WORKER_POOL_SIZE + 4 + 2 + 1 + 4 * self.groups_in_flight
 
     @property
     def replica_connections(self) -> int:

@@ -14,12 +14,14 @@ from typing import Final
 
 import msgspec
 
+from easypay import ids
 from easypay.api.auth import caller_of
 from easypay.api.http import Handler, Request, Response
 from easypay.api.payments import payment_id_of
 from easypay.api.read_from import READ_AS_OF
 from easypay.cache.caches import Caches, Loaded, Read
 from easypay.cache.names import (
+    CUSTOMER_METHODS,
     DUPLICATES,
     LIFE_S,
     PAYMENT,
@@ -28,6 +30,7 @@ from easypay.cache.names import (
     STATISTICS,
     Answer,
     Kind,
+    customer_methods_name,
     name_by_id,
     name_of,
 )
@@ -41,8 +44,11 @@ _CACHED: Final = {
     "reading.list_refunds": REFUNDS,
     "reading.duplicates": DUPLICATES,
     "statistics.read": STATISTICS,
+    "customers.list_methods": CUSTOMER_METHODS,
 }
 """The handlers that the caches stand before, and what they answer."""
+_SCOPE: Final = {CUSTOMER_METHODS: "customers:read"}
+"""The scope of a key that may read it, if it is not `payments:read`."""
 _LEFT_OUT: Final = (b"if-none-match",)
 """Headers that ask for something of one client: a value is read without them."""
 _LONGEST_KEPT: Final = 100
@@ -91,8 +97,11 @@ class CachedReads:
         if kind is None or not self._caches.is_on:
             return handler
 
+        scope = _SCOPE.get(kind, "payments:read")
+        what = "customer" if kind is CUSTOMER_METHODS else "payment"
+
         async def read(request: Request) -> Response:
-            caller = await caller_of(self._directory, request, "payments:read")
+            caller = await caller_of(self._directory, request, scope)
             within_s = leave_s(request, caller)
             name = _name(kind, request, caller) if within_s > 0 else None
             if name is None:
@@ -109,7 +118,7 @@ class CachedReads:
                 load = partial(self._load, handler, request)
                 found = await self._caches.get_or_set(kind, name, within_s, load)
             if found.value is None:
-                raise NotFound(f"there is no payment {request.params['id']}")
+                raise NotFound(f"there is no {what} {request.params['id']}")
             return _response(found.value, found)
 
         return read
@@ -166,6 +175,11 @@ def _name(kind: Kind, request: Request, caller: Caller) -> str | None:
             return None
         # Not parsed yet: a text that is no id names nothing in this process.
         return name_by_id(caller.merchant_id, caller.mode, request.params["id"])
+    if kind is CUSTOMER_METHODS:
+        customer_id = ids.parse(ids.CUSTOMER, request.params["id"])
+        if request.query_string or customer_id is None:
+            return None
+        return customer_methods_name(caller.merchant_id, caller.mode, customer_id)
     if b"cursor=" in request.query_string:
         return None
     # What the answer depends on beside the merchant and the mode.

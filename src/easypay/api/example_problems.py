@@ -12,9 +12,11 @@ from easypay.api import auth, exports, idempotency, paging
 from easypay.api.example_stories import stories
 from easypay.api.examples import (
     AT,
+    CUSTOMER_ID,
     ENDPOINT_ID,
     KEY_ID,
     MERCHANT_ID,
+    METHOD_ID,
     PAYMENT_ID,
     REQUEST_ID,
     SALE,
@@ -24,6 +26,8 @@ from easypay.api.examples import (
 )
 from easypay.api.http import BUG, UNREACHABLE, Request, decode, encode, sent_twice, too_large
 from easypay.api.reading import NO_SUCH_KEY
+from easypay.customers.model import Failure
+from easypay.customers.refusals import NOT_STORED, why_failed
 from easypay.errors import EasyPayError
 from easypay.merchants.model import DUPLICATE_WINDOW_S
 from easypay.mode import Mode
@@ -79,6 +83,16 @@ _NOT_FOUND: Final = {
     "admin": f"there is no merchant {MERCHANT_ID}",
     "admin_rotate_key": f"there is no key {KEY_ID}",
     "admin_revoke_key": f"there is no key {KEY_ID}",
+    "customers": f"there is no customer {CUSTOMER_ID}",
+    **dict.fromkeys(
+        (
+            "customers_get_method",
+            "customers_update_method",
+            "customers_delete_method",
+            "customers_validate_method",
+        ),
+        f"there is no payment method {METHOD_ID}",
+    ),
     "webhooks_delivery": "there is no such delivery",
     "webhooks": f"there is no webhook endpoint {ENDPOINT_ID}",
     "system": "there is no such page; see /docs",
@@ -92,7 +106,26 @@ _STORED: Final[Mapping[type[EasyPayError], str]] = {
     errors.NotSettled: "not_settled",
 }
 """Refusals that a money flow keeps: the end of the story's name."""
+_OF_CUSTOMERS: Final[Mapping[type[EasyPayError], str]] = {
+    errors.ProcessorRejected: why_failed(Failure("expired_payment_token")),
+    errors.NotExecuted: why_failed(Failure(NOT_STORED)),
+    errors.ProcessorNotSetUp: "The processor example stores no payment methods.",
+    errors.PreconditionFailed: (
+        "The customer has changed since you read it: it has version 3 now. Read it, decide again, "
+        "and send the new ETag."
+    ),
+    errors.RequestInProgress: (
+        "The payment method is still being stored. Wait until the processor has answered."
+    ),
+    errors.ProcessorUnavailable: (
+        "The processor cannot be reached: connection refused. Nothing was sent. Repeat the "
+        "request, with the same Idempotency-Key if it has one."
+    ),
+}
 _WRONG_STATE: Final = {
+    "customers_validate_method": (
+        "The payment method is making: only an active one can be validated."
+    ),
     "payments_capture": f"{PAYMENT_ID} is captured; only an authorized payment can be captured.",
     "payments_void": f"{PAYMENT_ID} has settled or was refunded: refund it instead.",
     "payments_approve": f"{PAYMENT_ID} is captured; only a payment in review can be approved.",
@@ -110,6 +143,11 @@ _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
     "payments_approve": (("unknown_field", "An unknown field", b'{"amount": 100}'),),
     "payments_decline": (("unknown_field", "An unknown field", b'{"amount": 100}'),),
     "payments_refund": (("amount", "A fraction", b'{"amount": 10.5}'),),
+    "customers_create": (("email", "No address", b'{"email": "ada"}'),),
+    "customers_update": (("unknown_field", "An unknown field", b'{"mail": "ada@example.com"}'),),
+    "customers_store_method": (("missing_field", "No payment method", b"{}"),),
+    "customers_update_method": (("month", "No month", b'{"exp_month": 13, "exp_year": 2031}'),),
+    "customers_validate_method": (("cvc", "Too long", b'{"cvc": "12345"}'),),
     "webhooks_create": (("url", "No address", b'{"description": "shop"}'),),
     "webhooks_update": (("types", "Not a list", b'{"types": "payment.captured"}'),),
     "webhooks_rotate_secret": (("overlap", "A negative time", b'{"overlap_seconds": -1}'),),
@@ -140,6 +178,8 @@ def problem_examples(
 def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError]) -> Any:
     """The error, or the finished problem where a money flow stored one."""
     ending = _STORED.get(error)
+    if operation_id.startswith("customers_") and (ending is not None or error in _OF_CUSTOMERS):
+        return error(_OF_CUSTOMERS[error])
     if ending is not None:
         kind = operation_id.removeprefix("payments_")
         told = stories()[f"{kind}_{ending}"]

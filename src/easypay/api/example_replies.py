@@ -15,17 +15,20 @@ import msgspec
 
 from easypay import ids
 from easypay.api import admin, duplicates, events, paging, reading, webhooks
+from easypay.api.customers import ValidityView
 from easypay.api.example_stories import PROCESSOR, Told, as_json, stories
 from easypay.api.examples import (
     API_KEY_UUID,
     AT,
     ATTEMPT_UUID,
     CURSOR,
+    CUSTOMER_UUID,
     ENDPOINT_UUID,
     EVENT_ID,
     EVENT_UUID,
     KEY,
     MERCHANT_UUID,
+    METHOD_UUID,
     PAYMENT_ID,
     Example,
     Examples,
@@ -35,6 +38,9 @@ from easypay.api.http import encode
 from easypay.api.numbered_pages import NumberedPage, Pagination
 from easypay.api.statistics import statistics_view
 from easypay.clock import rfc3339
+from easypay.customers.model import Customer, Failure, Method, State
+from easypay.customers.refusals import why_failed
+from easypay.customers.views import customer_view, method_view
 from easypay.exporting.columns import COLUMNS
 from easypay.exporting.statement import Format, end_of, head_of
 from easypay.merchants.model import ApiKey, Merchant
@@ -109,6 +115,7 @@ def _reads() -> dict[tuple[str, int], Examples]:
         | _feed()
         | _statistics()
         | _webhooks()
+        | _customers()
         | _administration()
     )
 
@@ -335,6 +342,53 @@ def _webhooks() -> dict[tuple[str, int], Examples]:
         ("webhooks_delivery", 200): {"delivery": Example("A failure", as_json(shown_failure))},
         ("webhooks_redeliver", 202): {
             "count": Example("How many are sent", as_json(webhooks.RedeliveryView(12)))
+        },
+    }
+
+
+def _customers() -> dict[tuple[str, int], Examples]:
+    change = msgspec.structs.replace
+    customer = Customer(
+        MERCHANT_UUID, Mode.TEST, CUSTOMER_UUID, "C-7781", "ada@example.com", "Ada Byron", None,
+        None, METHOD_UUID, 2, AT, AT, None, None,
+    )  # fmt: skip
+    stored = Method(
+        MERCHANT_UUID, Mode.TEST, METHOD_UUID, CUSTOMER_UUID, METHOD_UUID, METHOD_UUID, PROCESSOR,
+        "921048213", "912874461", State.ACTIVE, "card", "accept_token", None, "visa", "1111", 12,
+        2030, None, None, None, None, 2, b"", AT, AT, AT, is_default=True,
+    )  # fmt: skip
+    making = change(
+        stored, state=State.MAKING, brand=None, last4=None, exp_month=None, exp_year=None,
+        version=1, is_default=False,
+    )  # fmt: skip
+    new = as_json(customer_view(change(customer, default_method=None, version=1)))
+    shown, method = as_json(customer_view(customer)), as_json(method_view(stored))
+    renewed = as_json(method_view(change(stored, exp_month=11, exp_year=2034, version=3)))
+    declined = why_failed(Failure("card_declined"))
+    return {
+        ("customers_create", 201): {"customer": Example("The new customer", new)},
+        ("customers_list", 200): {"page": Example("One customer", _page(customer_view(customer)))},
+        ("customers_get", 200): {"customer": Example("The customer", shown)},
+        ("customers_update", 200): {"customer": Example("The customer", shown)},
+        ("customers_store_method", 200): {
+            "existed": Example("The customer has this card already", method)
+        },
+        ("customers_store_method", 201): {"stored": Example("Stored", method)},
+        ("customers_store_method", 202): {
+            "making": Example("The processor has not answered yet", as_json(method_view(making)))
+        },
+        ("customers_list_methods", 200): {"page": Example("One card", _page(method_view(stored)))},
+        ("customers_get_method", 200): {"method": Example("A card", method)},
+        ("customers_update_method", 200): {"renewed": Example("The card was renewed", renewed)},
+        ("customers_update_method", 202): {
+            "wanted": Example("The processor has not answered yet; it is shown as it was", method)
+        },
+        ("customers_validate_method", 200): {
+            "valid": Example("Good", as_json(ValidityView(True, None, None, None))),
+            "declined": Example(
+                "Declined",
+                as_json(ValidityView(False, declined, "2", "This transaction has been declined.")),
+            ),
         },
     }
 

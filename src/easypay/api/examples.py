@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from easypay import ids
-from easypay.api import admin, webhooks
+from easypay.api import admin, customers, webhooks
 from easypay.api.paging import Cursors
 from easypay.merchants.model import Caller
 from easypay.mode import Mode
@@ -56,6 +56,10 @@ ATTEMPT_UUID: Final = example_id(ids.ATTEMPT, "first")
 ATTEMPT_ID: Final = ids.typed(ids.ATTEMPT, ATTEMPT_UUID)
 EVENT_UUID: Final = example_id(ids.EVENT, "payment.captured")
 EVENT_ID: Final = ids.typed(ids.EVENT, EVENT_UUID)
+CUSTOMER_UUID: Final = example_id(ids.CUSTOMER, "ada")
+CUSTOMER_ID: Final = ids.typed(ids.CUSTOMER, CUSTOMER_UUID)
+METHOD_UUID: Final = example_id(ids.PAYMENT_METHOD, "visa")
+METHOD_ID: Final = ids.typed(ids.PAYMENT_METHOD, METHOD_UUID)
 API_KEY_UUID: Final = example_id(ids.API_KEY, "checkout")
 OPERATION_ID: Final = ids.typed(ids.OPERATION, example_id(ids.OPERATION, "first"))
 REFUND_ID: Final = ids.typed(ids.REFUND, example_id(ids.OPERATION, "refund"))
@@ -146,6 +150,37 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
     RefundPayment: {
         "part": Example("Part of it", {"amount": 1_000}),
         "rest": Example("All that is left", {}),
+    },
+    customers.CreateCustomer: {
+        "customer": Example(
+            "A customer of the shop",
+            {"reference": "C-7781", "email": "ada@example.com", "name": "Ada Byron"},
+        ),
+        "nothing": Example("Nothing is known yet", {}),
+    },
+    customers.UpdateCustomer: {
+        "email": Example("Another address", {"email": "ada@example.org"}),
+        "removed": Example("Without a name", {"name": None}),
+    },
+    customers.StorePaymentMethod: {
+        "accept_token": Example("Accept.js token", {"payment_method": _TOKEN}),
+        "card": Example(
+            "Card, which the issuer is asked about first",
+            {"payment_method": _CARD, "validate": True},
+        ),
+        "bank_account": Example("Bank account", {"payment_method": _BANK_ACCOUNT}),
+        "payment": Example(
+            "What a payment was made with",
+            {"payment_method": {"type": "payment", "payment": PAYMENT_ID}},
+        ),
+    },
+    customers.UpdatePaymentMethod: {
+        "expiry": Example("The card was renewed", {"exp_month": 11, "exp_year": 2034}),
+        "default": Example("The customer's default", {"default": True}),
+    },
+    customers.ValidatePaymentMethod: {
+        "nothing": Example("Without a card code", {}),
+        "cvc": Example("With the card code", {"cvc": "123"}),
     },
     webhooks.CreateEndpoint: {
         "some": Example(

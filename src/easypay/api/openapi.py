@@ -18,10 +18,12 @@ from easypay.api.example_replies import export_examples, reply_examples
 from easypay.api.examples import (
     ATTEMPT_ID,
     CURSOR,
+    CUSTOMER_ID,
     ENDPOINT_ID,
     KEY,
     KEY_ID,
     MERCHANT_ID,
+    METHOD_ID,
     OPERATION_ID,
     PAYMENT_ID,
     REFUND_ID,
@@ -47,6 +49,7 @@ from easypay.problems import MEDIA_TYPE
 
 TAGS: Final[Mapping[str, str]] = {
     "Payments": "Take, hold, capture, void and refund payments, and read what happened.",
+    "Customers": "Customers, and payment methods that the processor keeps for them.",
     "Events": "All that happens, in an order that never changes.",
     "Idempotency": "Find the payment that a request made when its answer was lost.",
     "Webhooks": "Be told of events: endpoints, deliveries, and sending again.",
@@ -57,6 +60,7 @@ TAGS: Final[Mapping[str, str]] = {
 _TAG_OF: Final = {
     **dict.fromkeys(("payments", "reading", "statistics", "exports"), "Payments"),
     "admin": "Administration",
+    "customers": "Customers",
     "events": "Events",
     "webhooks": "Webhooks",
 }
@@ -71,7 +75,8 @@ VERSION_TAG: Final = f"^{conditional.VERSION_TAG}$"
 _HEADERS: Final[Mapping[str, Any]] = {
     "Request-Id": ("The id of this request. Quote it when you ask for help.", {"type": "string"}),
     "Location": (
-        "The address of the payment or refund, or of the operation if that is queued.",
+        "The address of what was made: the payment, refund or customer; or of the operation if "
+        "that is queued.",
         {"type": "string", "format": "uri-reference"},
     ),
     "Retry-After": ("Seconds to wait before asking again.", {"type": "integer", "minimum": 1}),
@@ -160,7 +165,7 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
     ),
     "If-Match": (
         "header",
-        "Act only if the payment still has this ETag, else 412. `*` matches any version.",
+        "Act only if it still has this ETag, else 412. `*` matches any version.",
         {"type": "string", "pattern": rf"{VERSION_TAG}|^\*$"},
         '"v2"',
     ),
@@ -203,6 +208,18 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "`next_cursor` of the page before. Good only with the key and the filters of that page.",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]{43}$"},
         CURSOR,
+    ),
+    "reference": (
+        "query",
+        "Only the customer with exactly this reference.",
+        payment_filters.TEXT_SCHEMA,
+        "C-7781",
+    ),
+    "email": (
+        "query",
+        "Only customers with this email address, whatever its case.",
+        payment_filters.TEXT_SCHEMA,
+        "ada@example.com",
     ),
     "order": (
         "query",
@@ -396,6 +413,18 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "The endpoint's id.",
         {"type": "string", "pattern": "^whe_[0-9a-f]{32}$"},
         ENDPOINT_ID,
+    ),
+    "customers.id": (
+        "path",
+        "The customer's id.",
+        {"type": "string", "pattern": "^cus_[0-9a-f]{32}$"},
+        CUSTOMER_ID,
+    ),
+    "payment_methods.id": (
+        "path",
+        "The stored payment method's id.",
+        {"type": "string", "pattern": "^pm_[0-9a-f]{32}$"},
+        METHOD_ID,
     ),
     "merchants.id": (
         "path",

@@ -28,6 +28,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "easypay.api.admin.KeyView": "ApiKey",
     "NewKeyView": "NewApiKey",
     "CardBody": "Card",
+    "easypay.customers.views.StoredMethodView": "StoredMethod",
     "AcceptTokenBody": "AcceptToken",
     "BankAccountBody": "BankAccount",
     "StoredCredentialBody": "StoredCredential",
@@ -115,6 +116,46 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
         "description": "Until when messages are also signed with the secrets before.",
         "format": "date-time",
     },
+    "StoredCustomer.default_payment_method":
+        "Charged if a payment names only the customer; null if there is none.",
+    "StoredCustomer.deleted": "Whether it was deleted.",
+    "reference": "Your own id of the customer.",
+    "default_payment_method": "One of the customer's stored payment methods; null: none.",
+    "StoredMethod.state": {
+        "description": _line("""
+            `making`: the processor has not answered clearly yet. `active`: it can be charged.
+            `failed`: it was not stored; `failure` says why. `deleting` and `deleted`: only in
+            events."""),
+        "enum": ["making", "active", "failed", "deleting", "deleted"],
+    },
+    "StoredMethod.type": "`card` or `bank_account`.",
+    "StoredMethod.source": "What it was made from.",
+    "StoredMethod.payment_id": "The payment that it was made from, if it was.",
+    "StoredMethod.billing_address": "The billing address; null if none was given.",
+    "StoredMethod.failure": "Why it is `failed`.",
+    "default": "Whether it is its customer's default.",
+    "UpdatePaymentMethod.default": "`true` makes it its customer's default.",
+    "MethodFailure.code": "A stable word, such as `card_declined`.",
+    "MethodFailure.processor_code": "The processor's code, as sent.",
+    "MethodFailure.processor_message": "The processor's message, as sent.",
+    "MethodAddress.state": {"description": "State or province.", "enum": None},
+    "line1": "Street and number; the address check reads it.",
+    "Validity.valid": "Whether the issuer says that it is good; null if nobody answered.",
+    "Validity.detail": "Why it is not valid, or why nobody answered.",
+    "Validity.processor_code": "The processor's code, as sent.",
+    "Validity.processor_message": "The processor's message, as sent.",
+    "StorePaymentMethod.payment_method": "What is to be stored.",
+    "StorePaymentMethod.billing_address":
+        "The cardholder's billing address, stored with it. Not for `payment`.",
+    "StorePaymentMethod.validate":
+        "Ask the issuer first whether the card is good. Not for `payment`.",
+    "UpdatePaymentMethod.billing_address": "Another billing address, in place of the one before.",
+    "ValidatePaymentMethod.cvc": "The card code, if the customer has just typed it. Never stored.",
+    "PaymentMethodOfPayment.payment": {
+        "description": "The payment's id.",
+        "pattern": "^pay_[0-9a-f]{32}$",
+    },
+    "customer_id": "The customer this belongs to.",
     "Endpoint.state": {
         "description": _line("""
             `enabled`; `paused`: events wait; `disabled`: it answered 410 or failed for five days,
@@ -211,7 +252,18 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
         processor made a charge whose payment is failed here, and `late_charge.returned`,
         when that charge was refunded. New types may be added."""),
     "FeedEvent.api_version": "The version of the API whose objects the event has.",
-    "FeedEvent.data": "The payment as it was after this event; null if its month was archived.",
+    "FeedEvent.data": {
+        "description": _line("""
+            The payment as it was after this event; null if its month was archived. For an event of
+            a customer or a stored payment method, that object as it was; null once it was
+            erased."""),
+        "anyOf": [
+            *({"$ref": REF + name} for name in ("Payment", "StoredCustomer", "StoredMethod")),
+            {"type": "null"},
+        ],
+    },
+    "FeedEvent.payment_id":
+        "The payment. Null, as the fields down to `currency`, if the event is about a customer.",
     "FeedEvent.status": "The payment's status after the event.",
     "FeedEvent.type": "What happened, as in the events of a payment.",
     "EventPage.data": "Events, oldest first.",
@@ -323,7 +375,8 @@ _IDS: Final = {
     "Payment": "pay", "Refund": "re", "Operation": "op", "Event": "evt", "Merchant": "mer",
     "ApiKey": "key", "AlikePayment": "pay", "possible_duplicate_of": "pay", "payment_id": "pay",
     "operation_id": "op", "merchant_id": "mer", "Endpoint": "whe", "Attempt": "wha",
-    "event_id": "evt",
+    "event_id": "evt", "StoredCustomer": "cus", "StoredMethod": "pm", "customer_id": "cus",
+    "default_payment_method": "pm",
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ import asyncpg
 from easypay import clock
 from easypay.cache.caches import Caches
 from easypay.cache.database_clock import TIMELINE
-from easypay.cache.names import UNTOLD_S, payment_name
+from easypay.cache.names import UNTOLD_S, customer_methods_name, payment_name
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
 from easypay.mode import MODE
@@ -89,7 +89,9 @@ class FeedFollower:
             self._caches.drop_all()  # a restored database, or very much
         elif before is not None and last_seq > before:
             for merchant_id, mode, payment_id in await self._pool.fetch(CHANGED, before, last_seq):
+                # An event about a customer has the customer's id there.
                 self._caches.drop(payment_name(merchant_id, MODE[mode], payment_id))
+                self._caches.drop(customer_methods_name(merchant_id, MODE[mode], payment_id))
         self._last_seq = last_seq
         while self._looks and read_below is not None and self._looks[0][1] < read_below:
             self._heard_until, _ = self._looks.popleft()

@@ -40,7 +40,10 @@ REFUNDS: Final = Kind("refunds")
 STATISTICS: Final = Kind("statistics")
 DUPLICATES: Final = Kind("duplicates")
 """A first page of payments that look alike."""
-KINDS: Final = (PAYMENT, PAYMENTS, REFUNDS, STATISTICS, DUPLICATES)
+CUSTOMER_METHODS: Final = Kind("customer_methods")
+"""A first page of a customer's stored payment methods. It is dropped as soon as the customer or one
+of the methods changes."""
+KINDS: Final = (PAYMENT, PAYMENTS, REFUNDS, STATISTICS, DUPLICATES, CUSTOMER_METHODS)
 
 
 def name_of(kind: Kind, merchant_id: UUID, mode: Mode, item: str) -> str:
@@ -51,6 +54,11 @@ def name_of(kind: Kind, merchant_id: UUID, mode: Mode, item: str) -> str:
 def payment_name(merchant_id: UUID, mode: Mode, payment_id: UUID) -> str:
     """Return the name of a payment."""
     return f"payment:{merchant_id.hex}:{mode}:{payment_id.hex}"
+
+
+def customer_methods_name(merchant_id: UUID, mode: Mode, customer_id: UUID) -> str:
+    """Return the name of a customer's stored payment methods."""
+    return f"{CUSTOMER_METHODS.name}:{merchant_id.hex}:{mode}:{customer_id.hex}"
 
 
 def name_by_id(merchant_id: UUID, mode: str, typed_id: str) -> str:

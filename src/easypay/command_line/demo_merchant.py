@@ -16,7 +16,10 @@ from easypay.mode import Mode
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 
 NAME: Final = "Demo shop"
-SCOPES: Final = (*USUAL_SCOPES, "events:read", "webhooks:manage")
+SCOPES: Final = (
+    *USUAL_SCOPES,
+    *("events:read", "webhooks:manage", "customers:read", "customers:write"),
+)
 """What the key may do: all that a shop which is being written needs."""
 
 

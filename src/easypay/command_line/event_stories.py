@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from easypay import clock
 from easypay.command_line.trial_shop import CHOOSING_CARD, TrialShop
 from easypay.webhooks.model import DISABLED
 
@@ -33,6 +34,8 @@ class Stage(NamedTuple):
     hurry: Callable[[str], None]
     disable_endpoint: Callable[[], None]
     late_ms: float = _LATE_MS
+    tell_of_expiring: Callable[[], None] = lambda: None
+    """Tells now of the stored cards that expire soon; a gateway does so once a day."""
 
 
 def _authorized(shop: TrialShop) -> Any:
@@ -138,6 +141,38 @@ def _late_charge(shop: TrialShop, stage: Stage) -> str:
     return _id(payment)
 
 
+def _customer_created(shop: TrialShop, _: Stage) -> None:
+    shop.customer()
+
+
+def _customer_updated(shop: TrialShop, _: Stage) -> None:
+    shop.send("PATCH", f"/customers/{shop.customer()['id']}", {"name": "Ada Byron"})
+
+
+def _customer_deleted(shop: TrialShop, _: Stage) -> None:
+    shop.send("DELETE", f"/customers/{shop.customer()['id']}")
+
+
+def _method_created(shop: TrialShop, _: Stage) -> None:
+    shop.stored_method()
+
+
+def _method_updated(shop: TrialShop, _: Stage) -> None:
+    method = shop.stored_method()
+    shop.send("PATCH", f"/payment_methods/{method['id']}", {"exp_month": 11, "exp_year": 2036})
+
+
+def _method_deleted(shop: TrialShop, _: Stage) -> None:
+    shop.send("DELETE", f"/payment_methods/{shop.stored_method()['id']}")
+
+
+def _method_expiring(shop: TrialShop, stage: Stage) -> None:
+    method, now = shop.stored_method(), clock.now()
+    expiry = {"exp_month": now.month, "exp_year": now.year - 1}
+    shop.send("PATCH", f"/payment_methods/{method['id']}", expiry)
+    stage.tell_of_expiring()
+
+
 def _endpoint_disabled(_: TrialShop, stage: Stage) -> None:
     stage.disable_endpoint()
 
@@ -175,6 +210,21 @@ STORIES: Final = {
     ),
     "late_charge.found": Story("late_charge.found", _LATE, _late_charge),
     "late_charge.returned": Story("late_charge.returned", _LATE, _late_charge),
+    "customer.created": Story("customer.created", "a customer is made", _customer_created),
+    "customer.updated": Story("customer.updated", "a customer is changed", _customer_updated),
+    "customer.deleted": Story("customer.deleted", "a customer is deleted", _customer_deleted),
+    "payment_method.created": Story(
+        "payment_method.created", "a customer's card is stored", _method_created
+    ),
+    "payment_method.updated": Story(
+        "payment_method.updated", "a stored card gets another expiry date", _method_updated
+    ),
+    "payment_method.deleted": Story(
+        "payment_method.deleted", "a stored card is deleted", _method_deleted
+    ),
+    "payment_method.expiring": Story(
+        "payment_method.expiring", "a stored card expires soon", _method_expiring
+    ),
     DISABLED: Story(
         DISABLED, "another endpoint is disabled; only endpoints are told of it", _endpoint_disabled
     ),

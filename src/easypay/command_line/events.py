@@ -1,4 +1,4 @@
-"""`easypay events tail`: what happens to the payments of all merchants, as it happens."""
+"""`easypay events tail`: what happens to payments and customers of all merchants, as it happens."""
 
 import asyncio
 import sys
@@ -84,6 +84,7 @@ async def _tail(
 async def _show(connection: Any, found: "Sequence[FeedEvent]", *, as_json: bool) -> None:
     from easypay import ids
     from easypay.clock import rfc3339
+    from easypay.customers.events import is_of_customer
     from easypay.payments.event_objects import objects_of
 
     if as_json:
@@ -97,8 +98,14 @@ async def _show(connection: Any, found: "Sequence[FeedEvent]", *, as_json: bool)
             event.position,
             rfc3339(event.created_at),
             f"{event.type:<20}",
-            f"{event.amount_minor:>10} {event.currency}",
-            ids.typed(ids.PAYMENT, event.payment_id),
+            *(
+                ("", ids.typed(ids.CUSTOMER, event.payment_id))
+                if is_of_customer(event.type)
+                else (
+                    f"{event.amount_minor:>10} {event.currency}",
+                    ids.typed(ids.PAYMENT, event.payment_id),
+                )
+            ),
             event.mode,
             ids.typed(ids.MERCHANT, event.merchant_id),
             flush=True,

@@ -11,6 +11,7 @@ from easypay.command_line import (
     archive,
     cache,
     compact,
+    customers,
     database,
     events,
     export,
@@ -61,6 +62,7 @@ app.add_typer(merchants.merchants, name="merchant")
 app.add_typer(merchants.keys, name="key")
 app.add_typer(operations.operations, name="operation")
 app.add_typer(webhooks.webhooks, name="webhook")
+app.add_typer(customers.customers, name="customer")
 app.add_typer(operations.late_charges, name="late-charges")
 app.add_typer(jobs.jobs, name="jobs")
 app.add_typer(events.events, name="events")

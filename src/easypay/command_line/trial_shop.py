@@ -53,6 +53,22 @@ class TrialShop:
         answer = self._call("POST", path, msgspec.json.encode(body), headers)
         return self._must(answer, (409, 422) if refused else (200, 201, 202), path)
 
+    def send(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a PATCH or DELETE, and return the answer; None if it has no body. Raises TrialFailed
+        for what is not wanted."""
+        answer = self._call(method, path, None if body is None else msgspec.json.encode(body))
+        return None if answer.status == 204 else self._must(answer, (200, 202), path)
+
+    def customer(self) -> Any:
+        """Make a customer, and return it."""
+        return self.post("/customers", {"email": "ada@example.com"})
+
+    def stored_method(self) -> Any:
+        """Make a customer with a stored card, and return the payment method."""
+        method = {"type": "accept_token", "accept_token": self._token(CARD)}
+        path = f"/customers/{self.customer()['id']}/payment_methods"
+        return self.post(path, {"payment_method": method})
+
     def pay(
         self,
         amount: int = _PRICE,

@@ -1,5 +1,6 @@
 """`easypay trigger`: lets an event happen, by a real payment at the simulator."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -63,7 +64,7 @@ def trigger(
     if event not in STORIES:
         said = "name an event" if event is None else f"there is no event {event!r}"
         raise typer.BadParameter(f"{said}: `easypay trigger --list` shows them")
-    scopes = ["payments:read", "payments:write", "refunds:write"]
+    scopes = ["payments:read", "payments:write", "refunds:write", "customers:write"]
     with shop_access(data_dir, merchant, url, name="easypay trigger", scopes=scopes) as access:
         done = _trigger(event, access, data_dir)
     show(as_json, done._asdict(), f"{done.payment_id or 'Endpoints'}: {', '.join(done.events)}")
@@ -83,7 +84,10 @@ def _trigger(event: str, access: ShopAccess, data_dir: Path) -> Triggered:
         with_access(data_dir, lambda on, known: _disable_endpoint(on, known, access))
 
     try:
-        payment_id = story.tell(shop, Stage(hurry, disable_endpoint))
+        stage = Stage(
+            hurry, disable_endpoint, tell_of_expiring=partial(_tell_of_expiring, data_dir)
+        )
+        payment_id = story.tell(shop, stage)
         if payment_id is None:
             return Triggered(story.type, None, [story.type])
         shop.has(payment_id, story.type, within_s=COMES_WITHIN_S)
@@ -140,6 +144,12 @@ async def _disable_endpoint(connection: Any, known: Any, access: ShopAccess) -> 
     )
     await endpoints.disable(connection, *whose, made.id, "easypay trigger disabled it")
     await endpoints.delete(connection, *whose, made.id)
+
+
+def _tell_of_expiring(data_dir: Path) -> None:
+    from easypay.customers.expiring import tell_of_expiring
+
+    with_access(data_dir, lambda on, _: tell_of_expiring(on))
 
 
 async def _look_now(connection: Any, access: ShopAccess, payment_id: str) -> None:

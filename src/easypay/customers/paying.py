@@ -10,20 +10,26 @@ from uuid import UUID
 import msgspec
 
 from easypay import ids
-from easypay.errors import InvalidState, NotFound
 from easypay.mode import Mode
 from easypay.processors.customer_vault import MethodIds
 
 Runner = Any
 
 
-class PaymentMethodNotFound(NotFound):
+class NotPayable(Exception):
+    """A stored payment method cannot be paid with. `detail` says why, for people."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class PaymentMethodNotFound(NotPayable):
     """The merchant has no such stored payment method in this mode."""
 
 
-class PaymentMethodGone(InvalidState):
-    """The stored payment method cannot be paid with: it was deleted, was refused, or is not stored
-    yet."""
+class PaymentMethodGone(NotPayable):
+    """The stored payment method was deleted, was refused, or is not stored yet."""
 
 
 class PayableMethod(msgspec.Struct, frozen=True, gc=False):

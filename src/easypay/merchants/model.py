@@ -21,9 +21,14 @@ LONGEST_WINDOW_S: Final = 86_400
 MOST_STALENESS_MS: Final = 60_000
 USUAL_SCOPES: Final = ("payments:read", "payments:write", "refunds:write")
 """The scopes of a key if none are named."""
-SCOPES: Final = (*USUAL_SCOPES, "payments:export", "events:read", "webhooks:manage")
-"""All scopes. Whoever has a key that exports or follows the events can take everything, and whoever
-manages webhooks can have it sent elsewhere, so these are asked for."""
+SCOPES: Final = (
+    *USUAL_SCOPES,
+    *("payments:export", "events:read", "webhooks:manage"),
+    *("customers:read", "customers:write"),
+)
+"""All scopes. Whoever has a key that exports or follows the events can take everything, whoever
+manages webhooks can have it sent elsewhere, and whoever reads customers gets their personal data,
+so these are asked for."""
 
 KEY_PATTERN: Final = re.compile(r"ep_(test|live)_sk_[0-9A-Za-z]{8}_[0-9A-Za-z]{32}[0-9A-Za-z]{6}")
 """Matches every key that EasyPay issues: give it to your secret scanner."""

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from easypay.clock import stopwatch
 from easypay.observability.metrics import Instruments
+from easypay.observability.vault_metrics import MeasuredVault
 from easypay.processors.base import (
     Account,
     AccountCheck,
@@ -27,6 +28,7 @@ from easypay.processors.base import (
     ReviewRequest,
     VoidRequest,
 )
+from easypay.processors.customer_vault import vault_of
 from easypay.processors.integration import ConnectionFigures, ReportsConnections
 
 Result = TypeVar("Result", Outcome, Finding, Passed)
@@ -44,6 +46,9 @@ class MeasuredProcessor:
     def __init__(self, name: str, processor: Processor, instruments: Instruments) -> None:
         self._name = name
         self._processor = processor
+        vault = vault_of(processor)
+        if vault is not None:  # whoever has this attribute has a vault
+            self.vault = MeasuredVault(name, vault, instruments)
         self._calls = instruments.processor_calls
         self._operations = instruments.operations
         self._account_refused = instruments.account_refused

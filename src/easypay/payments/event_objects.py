@@ -25,6 +25,8 @@ import msgspec
 
 from easypay import clock, ids
 from easypay.clock import rfc3339
+from easypay.customers import events as customer_events
+from easypay.customers.views import StoredCustomerView, StoredMethodView
 from easypay.db.partitions import within_months
 from easypay.events.pages import FeedEvent
 from easypay.payments.model import STATUS, Status
@@ -68,13 +70,15 @@ class FeedEventView(msgspec.Struct, frozen=True, gc=False):
     type: str
     api_version: str
     mode: str
-    payment_id: str
-    operation_id: str
-    status: str
-    amount: int
-    currency: str
+    payment_id: str | None
+    """Null, as all others down to `currency`, if the event is about a customer."""
+    operation_id: str | None
+    status: str | None
+    amount: int | None
+    currency: str | None
     created_at: str
-    data: PaymentView | None
+    data: Any
+    """A PaymentView, StoredCustomerView or StoredMethodView, or None."""
 
 
 class Happened(msgspec.Struct, frozen=True, gc=False):
@@ -126,7 +130,24 @@ async def objects_of(runner: Runner, events: Sequence[FeedEvent]) -> list[FeedEv
     """Return each event with its payment as it was after it, in one statement for all; in two if
     one of the payments was in review. `data` is None if the payment was archived meanwhile, or has
     a status that only a newer version knows.
+
+    One more statement reads the objects of events about customers.
     """
+    others = [event for event in events if customer_events.is_of_customer(event.type)]
+    if not others:
+        return await _with_payments(runner, events)
+    found = await customer_events.objects_of(runner, others)
+    of_payments = [event for event in events if not customer_events.is_of_customer(event.type)]
+    views = iter(await _with_payments(runner, of_payments))
+    return [
+        _customer_view(event, found.get(event.id))
+        if customer_events.is_of_customer(event.type)
+        else next(views)
+        for event in events
+    ]
+
+
+async def _with_payments(runner: Runner, events: Sequence[FeedEvent]) -> list[FeedEventView]:
     if not events:
         return []
     keys = list(dict.fromkeys((e.merchant_id, e.mode, e.payment_id) for e in events))
@@ -280,6 +301,24 @@ def _took_over(history: Sequence[Happened]) -> list[bool]:
 
 
 _FIELDS: Final = len(ProcessorView.__struct_fields__)
+
+
+def _customer_view(
+    event: FeedEvent, data: StoredCustomerView | StoredMethodView | None
+) -> FeedEventView:
+    return FeedEventView(
+        id=ids.typed(ids.EVENT, event.id),
+        type=event.type,
+        api_version=API_VERSION,
+        mode=event.mode,
+        payment_id=None,
+        operation_id=None,
+        status=None,
+        amount=None,
+        currency=None,
+        created_at=rfc3339(event.created_at),
+        data=data,
+    )
 
 
 def _view(event: FeedEvent, data: PaymentView | None) -> FeedEventView:

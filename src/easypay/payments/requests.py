@@ -61,6 +61,8 @@ _Email = Annotated[
         max_length=255,
     ),
 ]
+EmailAddress = _Email
+CardCode = _Cvc
 _IpAddress = Annotated[
     str, formatted_text("an IPv4 or IPv6 address", r"^[0-9A-Fa-f.:]+$", max_length=45)
 ]
@@ -233,6 +235,20 @@ def with_rules(
         if not any(_within(pointer, bad) for pointer in (rule.pointer, _NEEDS.get(rule.pointer)))
     ]
     return ValidationFailed.of([*refused.fields, *more])
+
+
+def check_method(
+    method: CardMethod | AcceptTokenMethod | BankAccountMethod, *, raw_cards: bool, at: datetime
+) -> list[FieldError]:
+    """Return what is wrong with a payment method, as `check_payment` does. Its field is
+    `payment_method`."""
+    if isinstance(method, AcceptTokenMethod):
+        return []
+    if not raw_cards:
+        return [_TOKENS_ONLY]
+    if isinstance(method, CardMethod):
+        return _check_card(method.card, at=at)
+    return _check_bank_account(method.bank_account)
 
 
 _AT_CARD: Final = "#/payment_method/card"

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from easypay import failpoints
 from easypay.api.admin import AdminApi
 from easypay.api.cached_reads import CachedReads
+from easypay.api.customers import CustomersApi
 from easypay.api.events import EventsApi
 from easypay.api.exports import ExportsApi
 from easypay.api.exports import Limits as ExportLimits
@@ -32,6 +33,8 @@ from easypay.cache.shared import SharedCache
 from easypay.clock import monotonic
 from easypay.compaction import run as compaction
 from easypay.compaction.compact import Done
+from easypay.customers.expiring import tell_of_expiring
+from easypay.customers.flows import Customers, vaults_of
 from easypay.db import connection_budget, partitions
 from easypay.db.connections import LOST, Lane, Wanted
 from easypay.db.group_commit import CLOSE_WITHIN_S, GroupCommitter
@@ -352,6 +355,16 @@ class Gateway:
         )
         return resolver
 
+    def _build_customers(self) -> Customers:
+        """Build what stores customers and their payment methods."""
+        return Customers(
+            pool=self._clients_pool,
+            vaults=vaults_of(self._processors),
+            login_of=self._directory.login,
+            deadline_s=self.settings.processor_deadline_s,
+            changed=partial(caching.customer_changed, self._caches),
+        )
+
     def _build_feed(self) -> FeedLeader:
         dsn = self.settings.database_url.get_secret_value()
         limit_s = self.settings.database_patience_s * _LANE_S_OF_PATIENCE
@@ -381,6 +394,7 @@ class Gateway:
         admin_key = settings.admin_key
         admin_digest = None if admin_key is None else digest_of(admin_key.get_secret_value())
         self._exports = self._build_exports()
+        self._customers = self._build_customers()
         self._events = EventsApi(
             directory=self._directory,
             reading=self._places.primary.reading,
@@ -418,6 +432,14 @@ class Gateway:
                 integrations=integrations,
                 processors=self._processors,
                 on_change=self._caches.delete_merchant,
+            ),
+            "customers": CustomersApi(
+                customers=self._customers,
+                directory=self._directory,
+                pool=self._clients_pool,
+                cursors=Cursors(vault.derive("cursors")),
+                fingerprinting=keyed_digest(vault.derive("request fingerprint")),
+                card_fingerprint=keyed_digest(vault.derive("card fingerprint")),
             ),
             "webhooks": WebhooksApi(
                 directory=self._directory,
@@ -459,6 +481,7 @@ class Gateway:
         not take in time is logged and left to the sweep."""
         self.begin_drain()
         await self._payments.drain()
+        await self._customers.drain()
         await self._unrecorded.drain(self._stop_by)
         self._readiness.close()
         for task in self._tasks:
@@ -543,7 +566,12 @@ class Gateway:
                 key_days=settings.idempotency_key_days,
                 watcher=self._watch_compaction,
             ),
+            Chore("telling of cards that expire soon", self._tell_of_expiring, 86_400, 600),
         ]
+
+    async def _tell_of_expiring(self) -> None:
+        async with self._pool.acquire() as connection:
+            await tell_of_expiring(connection)
 
     def _watch_compaction(self, done: Done) -> None:
         self._instruments.compacted.add()

@@ -9,15 +9,18 @@ import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
 from easypay.cache.caches import Caches, PaymentRef
 from easypay.cache.feed_follower import FeedFollower
+from easypay.cache.names import customer_methods_name
 from easypay.cache.shared import SharedCache, shared_by
 from easypay.cache.url import parse
 from easypay.hmac_sha256 import keyed_digest
 from easypay.merchants.vault import Vault
+from easypay.mode import Mode
 from easypay.observability.metrics import Instruments
 from easypay.payments.outcome_changes import Change
 from easypay.payments.statements import Item, Result, Statement
@@ -78,6 +81,12 @@ def told_after(
 def changed_by(changes: Sequence[Change]) -> Sequence[PaymentRef]:
     """Return what names the payments of recorded outcomes."""
     return [change.operation for change in changes]
+
+
+def customer_changed(caches: Caches, merchant_id: UUID, mode: Mode, customer_id: UUID) -> None:
+    """Drop the payment methods of a customer from the caches."""
+    if caches.is_on:
+        caches.delete(customer_methods_name(merchant_id, mode, customer_id))
 
 
 def copy_counts(caches: Caches, instruments: Instruments) -> None:

@@ -34,11 +34,11 @@ class PaymentMessage(msgspec.Struct, frozen=True, gc=False):
     id: str
     api_version: str
     mode: str
-    payment_id: str
-    operation_id: str
-    status: str
-    amount: int
-    currency: str
+    payment_id: str | None
+    operation_id: str | None
+    status: str | None
+    amount: int | None
+    currency: str | None
     data: Any
 
 
@@ -60,11 +60,11 @@ class ShownEvent(msgspec.Struct, frozen=True, gc=False):
     type: str
     api_version: str
     mode: str
-    payment_id: str
-    operation_id: str
-    status: str
-    amount: int
-    currency: str
+    payment_id: str | None
+    operation_id: str | None
+    status: str | None
+    amount: int | None
+    currency: str | None
     created_at: str
     data: msgspec.Raw
 
@@ -114,7 +114,7 @@ async def views_of(lane: Any, pool: Any, month: str, deliveries: Sequence[Delive
 
 def body_of(delivery: Delivery, view: FeedEventView | None) -> bytes:
     """Return the body of the message about an event, at most `MOST_BYTES` long. `view` is the
-    event; None if the message is about no payment."""
+    event; None if it is not in the feed."""
     if view is None:
         data = delivery.data or "null"
         return other_body(delivery.type, delivery.event_id, delivery.mode, data)
@@ -136,7 +136,9 @@ def other_body(event_type: str, event_id: UUID, mode: str, data: str) -> bytes:
 
 
 def payment_body(event: FeedEventView | ShownEvent) -> bytes:
-    """Return the body of the message about an event of a payment, at most `MOST_BYTES` long."""
+    """Return the body of the message about an event of the feed, at most `MOST_BYTES` long."""
+    if event.payment_id is None:
+        return _customer_body(event)
     message = PaymentMessage(
         type=event.type,
         timestamp=event.created_at,
@@ -154,6 +156,22 @@ def payment_body(event: FeedEventView | ShownEvent) -> bytes:
     if len(body) <= MOST_BYTES:
         return body
     return msgspec.json.encode(msgspec.structs.replace(message, data=None))
+
+
+def _customer_body(event: FeedEventView | ShownEvent) -> bytes:
+    """Return the body of the message about an event of a customer or a stored payment method."""
+    message = OtherMessage(
+        type=event.type,
+        timestamp=event.created_at,
+        id=event.id,
+        api_version=event.api_version,
+        mode=event.mode,
+        data=msgspec.Raw(msgspec.json.encode(event.data)),
+    )
+    body = msgspec.json.encode(message)
+    if len(body) <= MOST_BYTES:
+        return body
+    return msgspec.json.encode(msgspec.structs.replace(message, data=msgspec.Raw(b"null")))
 
 
 def message_id(event_id: UUID) -> str:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from easypay.customers.events import TYPES as CUSTOMER_TYPES
 from easypay.mode import Mode
 
 TEST: Final = "webhook.test"
@@ -31,7 +32,7 @@ PAYMENT_TYPES: Final = (
     "late_charge.returned",
 )
 """The types of all events of payments."""
-TYPES: Final = (*PAYMENT_TYPES, DISABLED)
+TYPES: Final = (*PAYMENT_TYPES, *CUSTOMER_TYPES, DISABLED)
 """What an endpoint can ask for. A test event goes to any endpoint."""
 
 MOST_ENDPOINTS: Final = 20

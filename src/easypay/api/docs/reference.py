@@ -17,6 +17,8 @@ _VARIABLES: Final = {
     "/payments/{id}": "/payments/$PAYMENT",
     "/refunds/{id}": "/refunds/$REFUND",
     "/operations/{id}": "/operations/$OPERATION",
+    "/customers/{id}": "/customers/$CUSTOMER",
+    "/payment_methods/{id}": "/payment_methods/$METHOD",
     "/webhook-endpoints/{id}": "/webhook-endpoints/$ENDPOINT",
     "/merchants/{id}": "/merchants/$MERCHANT",
     "/keys/{key_id}": "/keys/$KEY_ID",
@@ -27,6 +29,7 @@ _OBJECTS: Final = (
     *("ExpandedRefunds", "ExpandedOperations", "NumberedPaymentPage", "Pagination"),
     *("Statistics", "Bucket", "Total", "Count", "Rates"),
     *("IdempotencyKey", "DuplicateGroup", "AlikePayment", "Merchant", "ApiKey", "NewApiKey"),
+    *("StoredCustomer", "StoredMethod", "MethodAddress", "MethodFailure", "Validity"),
     *("Endpoint", "NewEndpoint", "Attempt", "Delivery", "SentRequest", "TestSent", "Redelivery"),
     *("Problem", "BadField", "Currency"),
 )

@@ -1,0 +1,601 @@
+"""Customers and stored payment methods over HTTP, under scopes of their own."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from easypay import clock, ids
+from easypay.api.auth import caller_of
+from easypay.api.conditional import PRIVATE, version_of, version_tag
+from easypay.api.http import Headers, Request, Response, decode, encode, invalid_query
+from easypay.api.idempotency import canonical, fingerprint, key_of
+from easypay.api.paging import Cursors, limit_of, newest_id, page_response
+from easypay.card_numbers import contains_card_number
+from easypay.customers import store
+from easypay.customers.flows import Customers, Kept, MethodRefused
+from easypay.customers.model import (
+    Asked,
+    CustomerFields,
+    Failure,
+    FromPayment,
+    Method,
+    MethodChange,
+    NewMethod,
+    State,
+)
+from easypay.customers.refusals import NEW_KEY, why_failed
+from easypay.customers.views import customer_view, failure_of, method_view
+from easypay.errors import (
+    FieldError,
+    NotExecuted,
+    NotFound,
+    PreconditionFailed,
+    ProcessorRejected,
+    ValidationFailed,
+    field_name,
+)
+from easypay.hmac_sha256 import Digest
+from easypay.merchants.directory import Directory
+from easypay.merchants.model import Caller, Login
+from easypay.payment_details import free_text
+from easypay.payments.flows import login_of
+from easypay.payments.requests import (
+    AcceptTokenMethod,
+    BankAccountMethod,
+    BillingAddress,
+    CardCode,
+    CardMethod,
+    EmailAddress,
+    Metadata,
+    check_method,
+)
+from easypay.payments.vault_source import POINTER, vault_source
+from easypay.problems import MEDIA_TYPE, render
+from easypay.processors.base import AcceptToken, Address, BankAccount, Card
+
+READ: Final = "customers:read"
+WRITE: Final = "customers:write"
+CUSTOMERS_PATH: Final = "/api/v1/customers"
+METHODS_PATH: Final = "/api/v1/payment_methods"
+CUSTOMERS_QUERY: Final = ("limit", "cursor", "reference", "email")
+RETRY_AFTER_S: Final = 5
+"""How soon a method that is being stored should be read again, in seconds."""
+_DAY: Final = timedelta(days=1)
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+_Reference = Annotated[str, free_text(64, "The shop's own id of the customer; unique.")]
+_Name = Annotated[str, free_text(100, "The customer's name.")]
+_Description = Annotated[str, free_text(255, "For the shop: anything about the customer.")]
+_ExpMonth = Annotated[int, Meta(ge=1, le=12)]
+_ExpYear = Annotated[int, Meta(ge=2000, le=2099, description="Four digits.")]
+
+
+class _Body(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A request's body or a part of it."""
+
+
+class CreateCustomer(_Body, frozen=True, omit_defaults=True):
+    """A new customer. Every field may be left out."""
+
+    reference: _Reference | None = None
+    email: EmailAddress | None = None
+    name: _Name | None = None
+    description: _Description | None = None
+    metadata: Metadata | None = None
+
+
+class UpdateCustomer(_Body, frozen=True):
+    """Omitted fields are left unchanged; null removes what was there."""
+
+    reference: _Reference | UnsetType | None = UNSET
+    email: EmailAddress | UnsetType | None = UNSET
+    name: _Name | UnsetType | None = UNSET
+    description: _Description | UnsetType | None = UNSET
+    metadata: Metadata | UnsetType | None = UNSET
+    default_payment_method: str | UnsetType | None = UNSET
+
+
+class PaymentMethodOfPayment(_Body, frozen=True, tag="payment", tag_field="type"):
+    """The card or bank account that an earlier payment was made with."""
+
+    payment: Annotated[str, Meta(description="The payment's id.")]
+
+
+class StorePaymentMethod(_Body, frozen=True, omit_defaults=True):
+    """A payment method to store at the processor."""
+
+    payment_method: CardMethod | AcceptTokenMethod | BankAccountMethod | PaymentMethodOfPayment
+    billing_address: BillingAddress | None = None
+    validate: bool = False
+
+
+class UpdatePaymentMethod(_Body, frozen=True):
+    """Omitted fields are left unchanged."""
+
+    exp_month: _ExpMonth | None = None
+    exp_year: _ExpYear | None = None
+    billing_address: BillingAddress | None = None
+    default: bool | None = None
+
+
+class ValidatePaymentMethod(_Body, frozen=True):
+    """The card code, if the customer has just typed it. It is never stored."""
+
+    cvc: CardCode | None = None
+
+    def __repr__(self) -> str:
+        return "ValidatePaymentMethod(***)"
+
+
+class ValidityView(msgspec.Struct, frozen=True):
+    """Whether the issuer says that the card is good."""
+
+    valid: bool | None
+    detail: str | None
+    processor_code: str | None
+    processor_message: str | None
+
+
+_create = msgspec.json.Decoder(CreateCustomer)
+_update = msgspec.json.Decoder(UpdateCustomer)
+_store = msgspec.json.Decoder(StorePaymentMethod)
+_change = msgspec.json.Decoder(UpdatePaymentMethod)
+_validate = msgspec.json.Decoder(ValidatePaymentMethod)
+
+
+class CustomersApi:
+    """The handlers for customers and their stored payment methods."""
+
+    def __init__(
+        self,
+        *,
+        customers: Customers,
+        directory: Directory,
+        pool: Any,
+        cursors: Cursors,
+        fingerprinting: Digest,
+        card_fingerprint: Digest,
+    ) -> None:
+        self._customers = customers
+        self._directory = directory
+        self._pool = pool
+        self._cursors = cursors
+        self._fingerprinting = fingerprinting
+        self._card_fingerprint = card_fingerprint
+
+    # customers -----------------------------------------------------------------------------------
+
+    async def create(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, WRITE)
+        key = key_of(request)
+        body = decode(request, _create)
+        fields = fields_of(body)
+        asked = self._asked(request, caller, key, canonical(body))
+        customer, is_new = await self._customers.create(asked, fields)
+        if customer.deleted_at is not None:
+            raise NotFound("The customer that this Idempotency-Key has made was deleted since.")
+        shown = ids.typed(ids.CUSTOMER, customer.id)
+        headers: Headers = [(b"location", f"{CUSTOMERS_PATH}/{shown}".encode())]
+        return _replied(201, encode(customer_view(customer)), headers, replayed=not is_new)
+
+    async def list(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, READ)
+        query = request.query(*CUSTOMERS_QUERY)
+        limit, reference, email = limit_of(query), query.get("reference"), query.get("email")
+        if reference is not None and email is not None:
+            raise invalid_query("email", "Give either reference or email.")
+        scope = f"customers {reference!r} {email!r}"
+        found = await store.list_page(
+            self._pool,
+            caller.merchant_id,
+            caller.mode,
+            below=self._below(query, caller, scope),
+            limit=limit + 1,
+            reference=reference,
+            email=email,
+        )
+        more = len(found) > limit
+        cursor = self._cursors.write(found[limit - 1].id, caller, scope) if more else None
+        return page_response(request, [customer_view(each) for each in found[:limit]], cursor)
+
+    async def get(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, READ)
+        request.query()
+        customer = await store.get(
+            self._pool, caller.merchant_id, caller.mode, customer_id_of(request)
+        )
+        return _fresh(encode(customer_view(customer)), customer.version)
+
+    async def update(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, WRITE)
+        body = decode(request, _update)
+        _check_texts(body)
+        metadata = body.metadata
+        default = body.default_payment_method
+        change = store.CustomerChange(
+            reference=body.reference,
+            email=body.email,
+            name=body.name,
+            description=body.description,
+            metadata=metadata if isinstance(metadata, UnsetType) else _json(metadata),
+            default_method=_method_id(default) if isinstance(default, str) else default,
+        )
+        customer = await self._customers.update(
+            caller.merchant_id,
+            caller.mode,
+            customer_id_of(request),
+            change,
+            expected_version(request, "customer"),
+        )
+        return _fresh(encode(customer_view(customer)), customer.version)
+
+    async def delete(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, WRITE)
+        await self._customers.delete(
+            caller.merchant_id,
+            caller.mode,
+            customer_id_of(request),
+            expected_version(request, "customer"),
+        )
+        return Response(204)
+
+    # payment methods -----------------------------------------------------------------------------
+
+    async def store_method(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, WRITE)
+        key = key_of(request)
+        customer_id = customer_id_of(request)
+        body = decode(request, _store)
+        new, login = await self._new_method(caller, body)
+        asked = self._asked(request, caller, key, canonical(_without_cvc(body)))
+        kept = await self._customers.store(asked, customer_id, login, new)
+        return _stored(request, kept)
+
+    async def list_methods(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, READ)
+        customer_id = customer_id_of(request)
+        query = request.query("limit", "cursor")
+        limit, scope = limit_of(query), f"payment methods {customer_id.hex}"
+        await store.get(self._pool, caller.merchant_id, caller.mode, customer_id)
+        found = await store.list_methods(
+            self._pool,
+            caller.merchant_id,
+            caller.mode,
+            customer_id,
+            below=self._below(query, caller, scope),
+            limit=limit + 1,
+        )
+        more = len(found) > limit
+        cursor = self._cursors.write(found[limit - 1].id, caller, scope) if more else None
+        return page_response(request, [method_view(each) for each in found[:limit]], cursor)
+
+    async def get_method(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, READ)
+        request.query()
+        method = await store.get_method(
+            self._pool, caller.merchant_id, caller.mode, method_id_of(request)
+        )
+        return _fresh_method(method)
+
+    async def update_method(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, WRITE)
+        body = decode(request, _change)
+        method_id = method_id_of(request)
+        method = await store.get_method(self._pool, caller.merchant_id, caller.mode, method_id)
+        _check_change(body, method)
+        change = MethodChange(body.exp_month, body.exp_year, _address(body.billing_address))
+        try:
+            method, done = await self._customers.change(
+                caller.merchant_id,
+                caller.mode,
+                method_id,
+                change,
+                expected_version(request, "payment method"),
+                default=body.default is True,
+            )
+        except MethodRefused as refused:
+            return _problem(refused.failure, request)
+        response = _fresh_method(method)
+        if not done:
+            response.status = 202
+            response.headers.append(_LATER)
+        return response
+
+    async def delete_method(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, WRITE)
+        await self._customers.delete_method(
+            caller.merchant_id,
+            caller.mode,
+            method_id_of(request),
+            expected_version(request, "payment method"),
+        )
+        return Response(204)
+
+    async def validate_method(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, WRITE)
+        body = decode(request, _validate, may_be_empty=True)
+        said = await self._customers.validate(
+            caller.merchant_id, caller.mode, method_id_of(request), body.cvc
+        )
+        failure = said.failure
+        view = ValidityView(
+            said.valid,
+            said.reason if failure is None else why_failed(failure),
+            None if failure is None else failure.code,
+            None if failure is None else failure.message,
+        )
+        return Response(200, encode(view))
+
+    # what is asked -------------------------------------------------------------------------------
+
+    def _asked(self, request: Request, caller: Caller, key: str, form: bytes) -> Asked:
+        digest = fingerprint(self._fingerprinting, request, form)
+        return Asked(caller.merchant_id, caller.mode, key, digest)
+
+    def _below(self, query: dict[str, str], caller: Caller, scope: str) -> UUID:
+        """Return the id below which a list's page begins."""
+        text = query.get("cursor")
+        return newest_id() if text is None else self._cursors.read(text, caller, scope).last
+
+    async def _new_method(
+        self, caller: Caller, body: StorePaymentMethod
+    ) -> tuple[NewMethod, Login]:
+        """Return what is to be stored, and at which account. Raises ValidationFailed."""
+        method = body.payment_method
+        if isinstance(method, PaymentMethodOfPayment):
+            return await self._from_payment(caller, body, method.payment)
+        errors = check_method(
+            method, raw_cards=caller.allow_raw_cards, at=clock.now() - _DAY
+        ) + _text_errors(body)
+        if errors:
+            raise ValidationFailed.of(errors)
+        common: Any = {
+            "billing_address": _address(body.billing_address),
+            "validate": body.validate,
+        }
+        if isinstance(method, CardMethod):
+            card = method.card
+            new = NewMethod(
+                source="card",
+                type="card",
+                pay_with=Card(
+                    number=card.number,
+                    exp_month=card.exp_month,
+                    exp_year=card.exp_year,
+                    cvc=card.cvc,
+                ),
+                last4=card.number[-4:],
+                exp_month=card.exp_month,
+                exp_year=card.exp_year,
+                card_fingerprint=self._card_fingerprint(card.number.encode()),
+                **common,
+            )
+        elif isinstance(method, BankAccountMethod):
+            account = method.bank_account
+            new = NewMethod(
+                source="bank_account",
+                type="bank_account",
+                pay_with=BankAccount(
+                    account_type=account.account_type,
+                    routing_number=account.routing_number,
+                    account_number=account.account_number,
+                    name_on_account=account.name_on_account,
+                ),
+                last4=account.account_number[-4:],
+                **common,
+            )
+        else:
+            token = method.accept_token
+            new = NewMethod(
+                source="accept_token",
+                type="card",
+                pay_with=AcceptToken(descriptor=token.data_descriptor, value=token.data_value),
+                **common,
+            )
+        return new, login_of(caller)
+
+    async def _from_payment(
+        self, caller: Caller, body: StorePaymentMethod, payment: str
+    ) -> tuple[NewMethod, Login]:
+        """Return what is to be stored from an earlier payment: at the account that took it."""
+        for name, given in (("billing_address", body.billing_address), ("validate", body.validate)):
+            if given:
+                why = f"{name} cannot be given with a payment: the processor takes the payment's."
+                raise ValidationFailed.of([FieldError(f"#/{name}", "contradiction", why)])
+        payment_id = ids.parse(ids.PAYMENT, payment)
+        if payment_id is None:
+            why = "payment_method.payment must be a payment's id, such as pay_…."
+            raise ValidationFailed.of([FieldError(POINTER, "invalid", why)])
+        source = await vault_source(self._pool, caller.merchant_id, caller.mode, payment_id)
+        login: Login | None = None
+        if source.login_id is not None:
+            login = await self._directory.login(caller.merchant_id, source.login_id)
+        new = NewMethod(
+            source="payment",
+            type="bank_account" if source.method_type == "bank_account" else "card",
+            pay_with=FromPayment(payment_id, source.transaction_id),
+            brand=source.brand,
+            last4=source.last4,
+            exp_month=source.exp_month,
+            exp_year=source.exp_year,
+            card_fingerprint=source.card_fingerprint,
+            network_transaction_id=source.network_transaction_id,
+        )
+        return new, login or login_of(caller)
+
+
+def customer_id_of(request: Request) -> UUID:
+    """Return the customer that the path names. Raises NotFound if it can name none."""
+    found = ids.parse(ids.CUSTOMER, request.params["id"])
+    if found is None:
+        raise NotFound("there is no such customer")
+    return found
+
+
+def method_id_of(request: Request) -> UUID:
+    """Return the payment method that the path names. Raises NotFound if it can name none."""
+    found = ids.parse(ids.PAYMENT_METHOD, request.params["id"])
+    if found is None:
+        raise NotFound("there is no such payment method")
+    return found
+
+
+def expected_version(request: Request, what: str) -> int | None:
+    """Return the version of If-Match. Raises PreconditionFailed if the tag cannot be ours."""
+    tag = request.headers.get(b"if-match")
+    if tag is None or tag == b"*":
+        return None
+    version = version_of(tag)
+    if version is None:
+        raise PreconditionFailed(f'Send the {what}\'s ETag, such as "v2", as you received it.')
+    return version
+
+
+def fields_of(body: CreateCustomer) -> CustomerFields:
+    """Return what is kept of a new customer. Raises ValidationFailed for texts that cannot be."""
+    _check_texts(body)
+    return CustomerFields(
+        body.reference, body.email, body.name, body.description, _json(body.metadata)
+    )
+
+
+def _method_id(text: str) -> UUID:
+    found = ids.parse(ids.PAYMENT_METHOD, text)
+    if found is None:
+        why = "default_payment_method must be a payment method's id, such as pm_…."
+        raise ValidationFailed.of([FieldError("#/default_payment_method", "invalid", why)])
+    return found
+
+
+def _check_change(body: UpdatePaymentMethod, method: Method) -> None:
+    """Check the rules that types cannot express. Raises ValidationFailed."""
+    errors = _text_errors(body)
+    if (body.exp_month is None) != (body.exp_year is None):
+        why = "exp_month and exp_year belong together: send both."
+        errors.append(FieldError("#/exp_year", "contradiction", why))
+    elif body.exp_month is not None and method.type != "card":
+        errors.append(FieldError("#/exp_month", "contradiction", "Only a card has exp_month."))
+    if body.default is False:
+        why = "default can only be true. To change the default, make another method the default."
+        errors.append(FieldError("#/default", "invalid", why))
+    if errors:
+        raise ValidationFailed.of(errors)
+
+
+def _check_texts(body: CreateCustomer | UpdateCustomer) -> None:
+    errors = _text_errors(body)
+    if errors:
+        raise ValidationFailed.of(errors)
+
+
+def _text_errors(body: Any) -> list[FieldError]:
+    """Return the free texts of a body that have control characters or look like card numbers."""
+    texts = list(_texts("#", msgspec.to_builtins(_without_secrets(body))))
+    errors = []
+    for pointer, text, is_one_line in texts:
+        if is_one_line and _CONTROL.search(text):
+            why = f"{field_name(pointer)} must not have control characters."
+            errors.append(FieldError(pointer, "invalid", why))
+        elif contains_card_number(text):
+            why = f"{field_name(pointer)} looks like a card number, which is not stored in texts."
+            errors.append(FieldError(pointer, "card_number_in_text", why))
+    return errors
+
+
+def _without_secrets(body: Any) -> Any:
+    """Return a body without the parts that are meant to be numbers."""
+    if not isinstance(body, StorePaymentMethod):
+        return body
+    method = body.payment_method
+    name = method.bank_account.name_on_account if isinstance(method, BankAccountMethod) else None
+    address = body.billing_address
+    return {
+        "billing_address": address,
+        "payment_method": {"bank_account": {"name_on_account": name}},
+    }
+
+
+def _texts(pointer: str, value: Any) -> Any:
+    """Yield every text of a body with its pointer, and whether it must be one line."""
+    if isinstance(value, str):
+        yield pointer, value, not pointer.startswith("#/metadata/")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            place = f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}"
+            if pointer == "#/metadata":
+                yield pointer, key, True
+            yield from _texts(place, item)
+
+
+def _without_cvc(body: StorePaymentMethod) -> StorePaymentMethod:
+    """Return the body without the card code, of which no digest may be kept (PCI DSS 3.3.1)."""
+    method = body.payment_method
+    if not isinstance(method, CardMethod) or method.card.cvc is None:
+        return body
+    card = msgspec.structs.replace(method.card, cvc=None)
+    return msgspec.structs.replace(body, payment_method=CardMethod(card))
+
+
+def _address(body: BillingAddress | None) -> Address | None:
+    return None if body is None else Address(*msgspec.structs.astuple(body))
+
+
+# what is answered --------------------------------------------------------------------------------
+
+_LATER: Final = (b"retry-after", b"%d" % RETRY_AFTER_S)
+
+
+def _stored(request: Request, kept: Kept) -> Response:
+    """Return the answer to a request that stores a method."""
+    method = kept.method
+    if method.state is State.FAILED:
+        return _problem(failure_of(method), request, replayed=kept.replayed)
+    if method.state in (State.DELETING, State.DELETED):
+        raise NotFound("The payment method that this Idempotency-Key has made was deleted since.")
+    shown = ids.typed(ids.PAYMENT_METHOD, method.id)
+    headers: Headers = [(b"location", f"{METHODS_PATH}/{shown}".encode())]
+    status = 200 if kept.existed else 201
+    if method.state is State.MAKING:
+        status = 202
+        headers.append(_LATER)
+    return _replied(status, encode(method_view(method)), headers, replayed=kept.replayed)
+
+
+def _problem(failure: Failure, request: Request, *, replayed: bool = False) -> Response:
+    """Return the problem of a method that the processor refused to store or change."""
+    kind = NotExecuted if failure.word in NEW_KEY else ProcessorRejected
+    error = kind(why_failed(failure))
+    body = render(
+        error,
+        request_id=request.id,
+        processor_code=failure.code,
+        processor_message=failure.message,
+        decline_code=failure.decline_code,
+    )
+    response = _replied(error.http_status, body, [], replayed=replayed)
+    response.content_type = MEDIA_TYPE.encode()
+    response.problem = error.code
+    return response
+
+
+def _replied(status: int, body: bytes, headers: Headers, *, replayed: bool) -> Response:
+    if replayed:
+        headers.append((b"idempotency-replayed", b"true"))
+    return Response(status, body, headers=headers, replayed=replayed)
+
+
+def _fresh(body: bytes, version: int) -> Response:
+    tag = version_tag(version, body)
+    return Response(200, body, headers=[(b"etag", tag)], cache_control=PRIVATE)
+
+
+def _fresh_method(method: Method) -> Response:
+    return _fresh(encode(method_view(method)), method.version)
+
+
+def _json(value: dict[str, str] | None) -> str | None:
+    return None if value is None else encode(value).decode()

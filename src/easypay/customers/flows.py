@@ -1,0 +1,589 @@
+"""Customers and their stored methods: write the intent, call the vault, record what it answered.
+
+    store      `making` is committed -> the vault stores it -> `active` or `failed` is recorded
+    change     what is wanted is committed -> the vault changes it -> recorded
+    delete     `deleting` is committed -> the vault deletes it -> `deleted` is recorded
+
+No connection and no lock is held during a call. If this process dies, or no clear answer comes, the
+row stays as it is, and `mending` ends it: it finds out what the vault has, and asks again where
+that does no harm. Nothing here moves money.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from datetime import datetime
+from typing import Any, Final, TypeVar, assert_never
+from uuid import UUID
+
+import msgspec
+
+from easypay import failpoints
+from easypay.clock import monotonic
+from easypay.customers import method_rows, store
+from easypay.customers.method_rows import Begun
+from easypay.customers.model import (
+    Asked,
+    Customer,
+    CustomerFields,
+    Failure,
+    FromPayment,
+    Method,
+    MethodChange,
+    MethodKey,
+    NewMethod,
+    State,
+    key_of,
+)
+from easypay.customers.refusals import why_failed
+from easypay.customers.store import CustomerChange
+from easypay.db.failures import is_passing
+from easypay.errors import (
+    InvalidState,
+    ProcessorAccountRefused,
+    ProcessorNotSetUp,
+    ProcessorUnavailable,
+)
+from easypay.merchants.model import Login
+from easypay.merchants.vault import VaultError
+from easypay.mode import Mode
+from easypay.processors.base import Account, Deadline, Processor
+from easypay.processors.customer_vault import (
+    NEW_FOR_S,
+    ChangeAnswer,
+    CustomerVault,
+    FoundProfile,
+    MethodIds,
+    StoreAnswer,
+    Stored,
+    StoreFromTransactionRequest,
+    StoreRequest,
+    UpdateRequest,
+    VaultDone,
+    VaultedMethod,
+    VaultNotSent,
+    VaultRefused,
+    VaultUnknown,
+    vault_of,
+)
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Vaults = Callable[[str], CustomerVault]
+"""Returns the vault of a processor, by its name. Raises ProcessorNotSetUp if it has none."""
+LoginOf = Callable[[UUID, UUID], Awaitable[Login | None]]
+
+GRACE_S: Final = 15.0
+"""How long after a call's deadline a worker looks after what was not recorded, in seconds."""
+_SOON_S: Final = 2.0
+"""How soon a worker looks after a call whose answer was not clear."""
+_IS_YOUNG: Final = "SELECT db_now() < $1::timestamptz + make_interval(secs => $2)"
+_NO_ROOM: Final = ("profile_full", "profile_not_found")
+"""Refusals of a profile, not of the method: another profile takes it."""
+
+
+class MethodRefused(Exception):
+    """The processor refused to change a stored payment method."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(why_failed(failure))
+        self.failure = failure
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What came of a request to store a method. `replayed`: it repeats an earlier request.
+    `existed`: the customer had the same card already, and `method` is that one."""
+
+    method: Method
+    replayed: bool = False
+    existed: bool = False
+
+
+class Validity(msgspec.Struct, frozen=True):
+    """What the issuer says of a stored card. `valid` None: nobody answered."""
+
+    valid: bool | None
+    failure: Failure | None = None
+    reason: str | None = None
+
+
+class Customers:
+    """The flows. One per process. `changed` is called after each commit with the customer whose
+    methods were changed."""
+
+    def __init__(
+        self,
+        *,
+        pool: Any,
+        vaults: Vaults,
+        login_of: LoginOf,
+        deadline_s: float,
+        changed: Callable[[UUID, Mode, UUID], None] = lambda *_: None,
+    ) -> None:
+        self._pool = pool
+        self._vaults = vaults
+        self._login_of = login_of
+        self._deadline_s = deadline_s
+        self._call_s = 2 * deadline_s + GRACE_S
+        """Within it an intent is recorded, unless this process dies: a call may be made twice."""
+        self._changed = changed
+        self._running = 0
+        self._quiet = asyncio.Event()
+
+    async def drain(self) -> None:
+        """Wait for every running flow, so that none stops between its call and its record."""
+        while self._running:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    async def _run(self, flow: Coroutine[Any, Any, T]) -> T:
+        self._running += 1
+        try:
+            return await flow
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._quiet.set()
+
+    # customers -----------------------------------------------------------------------------------
+
+    async def create(self, asked: Asked, fields: CustomerFields) -> tuple[Customer, bool]:
+        """Create a customer; see `store.create`."""
+        async with self._pool.acquire() as connection:
+            return await store.create(connection, asked, fields)
+
+    async def update(
+        self,
+        merchant_id: UUID,
+        mode: Mode,
+        customer_id: UUID,
+        change: CustomerChange,
+        version: int | None,
+    ) -> Customer:
+        """Change a customer; see `store.update`."""
+        async with self._pool.acquire() as connection:
+            customer = await store.update(
+                connection, merchant_id, mode, customer_id, change, version
+            )
+        self._changed(merchant_id, mode, customer_id)
+        return customer
+
+    async def delete(
+        self, merchant_id: UUID, mode: Mode, customer_id: UUID, version: int | None
+    ) -> None:
+        """Delete a customer with its methods, here and at the processor. It is deleted for the shop
+        when this returns; what the processor has not confirmed a worker repeats."""
+        await self._run(self._delete(merchant_id, mode, customer_id, version))
+
+    async def _delete(
+        self, merchant_id: UUID, mode: Mode, customer_id: UUID, version: int | None
+    ) -> None:
+        async with self._pool.acquire() as connection:
+            _, profiles = await store.delete(
+                connection, merchant_id, mode, customer_id, version, self._call_s
+            )
+        self._changed(merchant_id, mode, customer_id)
+        failpoints.reach("customer_deleting")
+        for profile_id in profiles:
+            try:
+                if not await self.delete_profile(merchant_id, mode, profile_id):
+                    break  # the processor does not answer: a worker goes on
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                log.warning("a worker has to delete profile %s: %s", profile_id, error)
+                break
+
+    async def delete_profile(
+        self, merchant_id: UUID, mode: Mode, profile_id: UUID, *, ends_work: bool = True
+    ) -> bool:
+        """Delete a profile at the processor, and record that. False if no clear answer came."""
+        profile = await method_rows.profile_of(self._pool, merchant_id, mode, profile_id)
+        if profile.customer_profile_id is not None:
+            account = await self.account_of(merchant_id, profile.login_id)
+            if account is None:
+                return False
+            answer = await self._vaults(profile.processor).delete_profile(
+                account, profile.customer_profile_id, self._deadline()
+            )
+            failpoints.reach("profile_gone")
+            if not _is_gone(answer) or await self._may_still_come(answer, profile.made_at):
+                log.info("profile %s is not deleted yet: %s", profile_id, _told(answer))
+                return False
+        async with self._pool.acquire() as connection:
+            await method_rows.record_profile_gone(
+                connection, merchant_id, mode, profile_id, ends_work=ends_work
+            )
+        return True
+
+    # storing a method ----------------------------------------------------------------------------
+
+    async def store(self, asked: Asked, customer_id: UUID, login: Login, new: NewMethod) -> Kept:
+        """Store a payment method of a customer in the vault of the account `login`. It is `active`,
+        or `making` if no clear answer came, or `failed`. A repeat gets what its key has made.
+
+        Raises NotFound, IdempotencyKeyReused and ValidationFailed; and ProcessorUnavailable or
+        ProcessorAccountRefused if nothing was sent: then the key is unused.
+        """
+        return await self._run(self._store(asked, customer_id, login, new))
+
+    async def _store(self, asked: Asked, customer_id: UUID, login: Login, new: NewMethod) -> Kept:
+        vault = self._vaults(login.account.processor)
+        async with self._pool.acquire() as connection:
+            begun = await method_rows.begin_once(
+                connection,
+                asked,
+                customer_id,
+                *(login.id, login.account.processor, new, self._call_s),
+            )
+            if isinstance(begun, Method):
+                shown = await method_rows.shown(connection, begun)
+                return Kept(shown, replayed=True, existed=begun.same_as is not None)
+            customer = await store.get(connection, asked.merchant_id, asked.mode, customer_id)
+        failpoints.reach("method_begun")
+        answer = await self._ask_to_store(vault, login.account, customer, begun, new)
+        failpoints.reach("method_answered")
+        if (
+            isinstance(answer, VaultRefused)
+            and answer.word in _NO_ROOM
+            and begun.profile.customer_profile_id is not None
+        ):
+            async with self._pool.acquire() as connection:
+                begun = await method_rows.to_new_profile(
+                    connection, begun, self._call_s, full=answer.word == "profile_full"
+                )
+            answer = await self._ask_to_store(vault, login.account, customer, begun, new)
+        if isinstance(answer, Stored):
+            answer = await self._with_details(vault, login.account, answer)
+        method = await self._record_stored(key_of(begun.method), answer)
+        self._changed(method.merchant_id, method.mode, method.customer_id)
+        failpoints.reach("method_recorded")
+        return Kept(method, existed=method.id != begun.method.id)
+
+    def _ask_to_store(
+        self,
+        vault: CustomerVault,
+        account: Account,
+        customer: Customer,
+        begun: Begun,
+        new: NewMethod,
+    ) -> Awaitable[StoreAnswer]:
+        profile, deadline = begun.profile, self._deadline()
+        if isinstance(new.pay_with, FromPayment):
+            return vault.store_from_transaction(
+                StoreFromTransactionRequest(
+                    account=account,
+                    reference=profile.reference,
+                    customer_profile_id=profile.customer_profile_id,
+                    transaction_id=new.pay_with.transaction_id,
+                    email=customer.email,
+                ),
+                deadline,
+            )
+        return vault.store(
+            StoreRequest(
+                account=account,
+                reference=profile.reference,
+                customer_profile_id=profile.customer_profile_id,
+                method=new.pay_with,
+                email=customer.email,
+                billing_address=new.billing_address,
+                validate=new.validate,
+            ),
+            deadline,
+        )
+
+    async def _with_details(self, vault: CustomerVault, account: Account, stored: Stored) -> Stored:
+        """Ask for what the answer did not tell: of a token, the brand, digits and expiry. If that
+        fails, the method is stored all the same."""
+        found = stored.method
+        if found.last4 is not None and (found.type != "card" or found.exp_year is not None):
+            return stored
+        shown = await vault.show_profile(account, found.ids.customer_profile_id, self._deadline())
+        if isinstance(shown, FoundProfile):
+            for each in shown.methods:
+                if each.ids == found.ids:
+                    return Stored(method=each, existed=stored.existed)
+        return stored
+
+    async def _record_stored(self, key: MethodKey, answer: StoreAnswer) -> Method:
+        """Record what the vault answered, and return what the shop is to see. Raises the reason if
+        nothing was stored."""
+        async with self._pool.acquire() as connection:
+            match answer:
+                case Stored():
+                    method = await method_rows.record_stored(connection, key, answer.method)
+                case VaultRefused():
+                    method = await method_rows.record_failed(
+                        connection, key, failure_of(answer), told=True
+                    )
+                case VaultNotSent():
+                    await method_rows.forget(connection, key)
+                    raise not_sent(answer)
+                case VaultUnknown():
+                    log.warning("method %s may be stored or not: %s", key.id, answer.reason)
+                    await method_rows.look_soon(connection, key, _SOON_S)
+                    return await store.get_method(connection, key.merchant_id, key.mode, key.id)
+                case _:
+                    assert_never(answer)
+            return await method_rows.shown(connection, method)
+
+    # what is stored ------------------------------------------------------------------------------
+
+    async def delete_method(
+        self, merchant_id: UUID, mode: Mode, method_id: UUID, version: int | None
+    ) -> None:
+        """Delete a stored method, here and at the processor. It is deleted for the shop when this
+        returns; what the processor has not confirmed a worker repeats.
+
+        Raises NotFound, PreconditionFailed, and RequestInProgress while it is being stored.
+        """
+        await self._run(self._delete_method(merchant_id, mode, method_id, version))
+
+    async def _delete_method(
+        self, merchant_id: UUID, mode: Mode, method_id: UUID, version: int | None
+    ) -> None:
+        async with self._pool.acquire() as connection:
+            method = await method_rows.delete(
+                connection, merchant_id, mode, method_id, version, self._call_s
+            )
+        self._changed(merchant_id, mode, method.customer_id)
+        failpoints.reach("method_deleting")
+        if method.state is State.DELETING:
+            try:
+                await self.delete_at_vault(method)
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                log.warning("a worker has to delete method %s: %s", method_id, error)
+
+    async def delete_at_vault(self, method: Method, *, ends_work: bool = True) -> bool:
+        """Delete a method at the processor, and record that. False if no clear answer came."""
+        account = await self.account_of(method.merchant_id, method.login_id)
+        if account is None:
+            return False
+        answer = await self._vaults(method.processor).delete_method(
+            account, ids_of(method), self._deadline()
+        )
+        failpoints.reach("method_gone")
+        if not _is_gone(answer) or await self._may_still_come(answer, method.stored_at):
+            log.info("method %s is not deleted yet: %s", method.id, _told(answer))
+            return False
+        async with self._pool.acquire() as connection:
+            await method_rows.record_deleted(connection, key_of(method), ends_work=ends_work)
+        return True
+
+    async def change(
+        self,
+        merchant_id: UUID,
+        mode: Mode,
+        method_id: UUID,
+        change: MethodChange,
+        version: int | None,
+        *,
+        default: bool = False,
+    ) -> tuple[Method, bool]:
+        """Change a stored method at the processor, and make it its customer's default (`default`).
+        Return it, and whether all is done: if no clear answer came, a worker repeats the change.
+
+        Raises NotFound, PreconditionFailed, MethodRefused, and what says that nothing was sent.
+        """
+        flow = self._change(merchant_id, mode, method_id, change, version, default=default)
+        return await self._run(flow)
+
+    async def _change(
+        self,
+        merchant_id: UUID,
+        mode: Mode,
+        method_id: UUID,
+        change: MethodChange,
+        version: int | None,
+        *,
+        default: bool,
+    ) -> tuple[Method, bool]:
+        async with self._pool.acquire() as connection:
+            method = await method_rows.want(
+                connection,
+                *(merchant_id, mode, method_id, change, version, self._call_s),
+                default=default,
+            )
+        self._changed(merchant_id, mode, method.customer_id)
+        if method.wanted is None:
+            return method, True
+        answer = await self.change_at_vault(method)
+        self._changed(merchant_id, mode, method.customer_id)
+        match answer:
+            case VaultDone():
+                pass
+            case VaultRefused():
+                raise MethodRefused(failure_of(answer))
+            case VaultNotSent():
+                raise not_sent(answer)
+            case VaultUnknown():
+                pass
+            case _:
+                assert_never(answer)
+        found = await store.get_method(self._pool, merchant_id, mode, method_id)
+        return found, isinstance(answer, VaultDone)
+
+    async def change_at_vault(self, method: Method, *, ends_work: bool = True) -> ChangeAnswer:
+        """Make the change that a method's row wants at the processor, and record what came of it.
+        The same change may be made twice."""
+        assert method.wanted is not None
+        change = msgspec.json.decode(method.wanted, type=MethodChange)
+        account = await self.account_of(method.merchant_id, method.login_id)
+        if account is None:
+            return VaultUnknown(reason="the processor account cannot be used")
+        request = UpdateRequest(
+            account=account,
+            ids=ids_of(method),
+            exp_month=change.exp_month,
+            exp_year=change.exp_year,
+            billing_address=change.billing_address,
+        )
+        answer = await self._vaults(method.processor).update(request, self._deadline())
+        failpoints.reach("method_changed")
+        key = key_of(method)
+        async with self._pool.acquire() as connection:
+            match answer:
+                case VaultDone():
+                    await method_rows.record_changed(
+                        connection, key, method.wanted, ends_work=ends_work
+                    )
+                case VaultRefused():
+                    await method_rows.unwant(connection, key, method.wanted, ends_work=ends_work)
+                    if answer.word == "method_not_found":
+                        await method_rows.record_gone(connection, key)
+                case VaultNotSent():
+                    if ends_work:  # the shop is told; a worker tries again
+                        await method_rows.unwant(connection, key, method.wanted)
+                case VaultUnknown():
+                    if ends_work:
+                        await method_rows.look_soon(connection, key, _SOON_S)
+                case _:
+                    assert_never(answer)
+        return answer
+
+    async def validate(
+        self, merchant_id: UUID, mode: Mode, method_id: UUID, cvc: str | None
+    ) -> Validity:
+        """Let the processor ask the issuer whether a stored card is good. Raises NotFound, and
+        InvalidState if it is not active."""
+        return await self._run(self._validate(merchant_id, mode, method_id, cvc))
+
+    async def _validate(
+        self, merchant_id: UUID, mode: Mode, method_id: UUID, cvc: str | None
+    ) -> Validity:
+        method = await store.get_method(self._pool, merchant_id, mode, method_id)
+        if method.state is not State.ACTIVE:
+            raise InvalidState(
+                f"The payment method is {method.state}: only an active one can be validated."
+            )
+        account = await self.account_of(merchant_id, method.login_id)
+        if account is None:
+            return Validity(None, reason="The processor account cannot be used just now.")
+        vault = self._vaults(method.processor)
+        answer = await vault.validate(account, ids_of(method), cvc, self._deadline())
+        match answer:
+            case VaultDone():
+                return Validity(True)
+            case VaultRefused():
+                if answer.word == "method_not_found":
+                    async with self._pool.acquire() as connection:
+                        await method_rows.record_gone(connection, key_of(method))
+                    self._changed(merchant_id, mode, method.customer_id)
+                return Validity(False, failure_of(answer))
+            case VaultNotSent() | VaultUnknown():
+                return Validity(None, reason=f"Nobody answered: {answer.reason}. Ask again later.")
+            case _:
+                assert_never(answer)
+
+    async def _may_still_come(self, answer: ChangeAnswer, stored_at: datetime | None) -> bool:
+        """Whether the vault knew nothing of it, and may only not know it yet."""
+        if not isinstance(answer, VaultDone) or not answer.was_gone or stored_at is None:
+            return False
+        return bool(await self._pool.fetchval(_IS_YOUNG, stored_at, NEW_FOR_S))
+
+    async def account_of(self, merchant_id: UUID, login_id: UUID) -> Account | None:
+        """Return the account that stored something. None if it cannot be used just now."""
+        try:
+            login = await self._login_of(merchant_id, login_id)
+        except VaultError as error:
+            log.error("a processor account of stored payment methods cannot be opened: %s", error)
+            return None
+        return None if login is None else login.account
+
+    def _deadline(self) -> Deadline:
+        return Deadline(monotonic() + self._deadline_s)
+
+
+def ids_of(method: Method) -> MethodIds:
+    """Return the processor's ids of a method that was stored."""
+    assert method.customer_profile_id is not None
+    assert method.payment_profile_id is not None
+    return MethodIds(method.customer_profile_id, method.payment_profile_id)
+
+
+def failure_of(refused: VaultRefused) -> Failure:
+    """Return why the vault refused, as it is kept."""
+    return Failure(refused.word, refused.code, refused.message, refused.retry, refused.decline_code)
+
+
+def not_sent(answer: VaultNotSent) -> ProcessorUnavailable | ProcessorAccountRefused:
+    """Return the error for a call that is proven to have started nothing."""
+    refusal = answer.account_refusal
+    if refusal is not None:
+        return ProcessorAccountRefused(
+            f"The processor refused the merchant's account: {refusal.code} {refusal.message} "
+            "Nothing was stored. When the operator has corrected it, repeat the request."
+        )
+    return ProcessorUnavailable(
+        f"The processor cannot be reached: {answer.reason}. Nothing was sent. Repeat the request, "
+        "with the same Idempotency-Key if it has one."
+    )
+
+
+def vaults_of(processors: Mapping[str, Processor]) -> Vaults:
+    """Return what finds the vault of a processor by the processor's name."""
+
+    def vault(name: str) -> CustomerVault:
+        processor = processors.get(name)
+        found = None if processor is None else vault_of(processor)
+        if found is None:
+            raise ProcessorNotSetUp(f"The processor {name} stores no payment methods.")
+        return found
+
+    return vault
+
+
+def shows(method: VaultedMethod, of: Method) -> bool:
+    """Whether a method of the vault can be this one, by what is known of it."""
+    return all(
+        known is None or there is None or known == there
+        for known, there in (
+            (of.last4, method.last4),
+            (of.exp_month, method.exp_month),
+            (of.exp_year, method.exp_year),
+        )
+    )
+
+
+def _is_gone(answer: ChangeAnswer) -> bool:
+    """Whether an answer to a deletion says that there is nothing left."""
+    return isinstance(answer, VaultDone) or (
+        isinstance(answer, VaultRefused)
+        and answer.word in ("method_not_found", "profile_not_found")
+    )
+
+
+def _told(answer: ChangeAnswer) -> str:
+    match answer:
+        case VaultRefused():
+            return f"{answer.code} {answer.message}"
+        case VaultNotSent() | VaultUnknown():
+            return answer.reason
+        case VaultDone():
+            return "the vault does not know it yet"
+        case _:
+            assert_never(answer)

@@ -1,0 +1,193 @@
+"""What a worker does about a method or profile whose outcome nobody recorded.
+
+    a method that is `making`     look for it in the vault, adopt it, or end it as `failed`
+    a method that wants a change  make the change again: it is the same change
+    a method that is `deleting`   delete it again: what is gone counts as deleted
+    a profile that is `deleting`  the same, with all of its methods
+
+A method is sought in the profile that it was meant for: by our reference if the profile was to be
+made with it, and among the methods of the profile that are not ours yet otherwise. Only one method
+at a time is stored in a profile, so what appeared there is this one. For a minute the vault may not
+know a profile that it has made: until then nothing is called absent.
+"""
+
+import logging
+from typing import Any, Final, assert_never
+
+from easypay.clock import monotonic
+from easypay.customers import method_rows, store
+from easypay.customers.flows import Customers, Vaults, shows
+from easypay.customers.model import Failure, Method, Profile, State, key_of
+from easypay.customers.refusals import AMBIGUOUS, NOT_STORED
+from easypay.db.work_list import Work
+from easypay.db.work_loop import Done, End, Later, Schedule
+from easypay.mode import MODE
+from easypay.processors.base import Account, Deadline
+from easypay.processors.customer_vault import (
+    NEW_FOR_S,
+    FindAnswer,
+    FoundProfile,
+    NoProfile,
+    VaultDone,
+    VaultedMethod,
+    VaultNotSent,
+    VaultRefused,
+    VaultUnknown,
+)
+
+log = logging.getLogger(__name__)
+
+SCHEDULE: Final = Schedule(first_s=5.0, factor=2.0, most_s=900.0, attempts=40)
+"""When unanswered work is tried again. After about eight hours it is parked: a person decides."""
+AT_ONCE: Final = 8
+_ASK_AGAIN_S: Final = 10.0
+"""How soon a profile is asked for again that the vault may not know yet."""
+
+_AGE_S: Final = """
+    SELECT extract(epoch FROM db_now() - greatest(m.created_at, p.created_at))::float8
+      FROM payment_methods m
+      JOIN customer_profiles p ON p.merchant_id = m.merchant_id AND p.mode = m.mode
+           AND p.id = m.profile_id
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
+"""
+
+
+class Mender:
+    """Does the work of `vault_work`."""
+
+    def __init__(
+        self,
+        *,
+        pool: Any,
+        customers: Customers,
+        vaults: Vaults,
+        deadline_s: float,
+        changed: Any,
+    ) -> None:
+        self._pool = pool
+        self._customers = customers
+        self._vaults = vaults
+        self._deadline_s = deadline_s
+        self._absent_after_s = NEW_FOR_S + deadline_s
+        self._changed = changed
+
+    async def do(self, work: Work) -> End:
+        """Do one piece of work, and say how it ended."""
+        merchant_id, mode_text, kind, row_id = work.key
+        mode = MODE[mode_text]
+        if kind == "profile":
+            gone = await self._customers.delete_profile(merchant_id, mode, row_id, ends_work=False)
+            return Done() if gone else SCHEDULE.after(work, "the profile is not deleted yet")
+        method = await store.find_method(self._pool, merchant_id, mode, row_id)
+        if method is None:
+            return Done()
+        end = await self._mend(work, method)
+        self._changed(merchant_id, mode, method.customer_id)
+        return end
+
+    async def _mend(self, work: Work, method: Method) -> End:
+        match method.state:
+            case State.MAKING:
+                return await self._find(work, method)
+            case State.ACTIVE:
+                return await self._change(work, method)
+            case State.DELETING:
+                gone = await self._customers.delete_at_vault(method, ends_work=False)
+                return Done() if gone else SCHEDULE.after(work, "the method is not deleted yet")
+            case State.FAILED | State.DELETED:
+                return Done()
+            case _:
+                assert_never(method.state)
+
+    async def _change(self, work: Work, method: Method) -> End:
+        if method.wanted is None:
+            return Done()
+        answer = await self._customers.change_at_vault(method, ends_work=False)
+        match answer:
+            case VaultDone():
+                return Later(0.0, None) if await self._wants_more(method) else Done()
+            case VaultRefused():
+                log.warning(
+                    "method %s cannot be changed as a shop wanted: %s %s",
+                    *(method.id, answer.code, answer.message),
+                )
+                return Done()
+            case VaultNotSent() | VaultUnknown():
+                return SCHEDULE.after(work, answer.reason)
+            case _:
+                assert_never(answer)
+
+    async def _wants_more(self, method: Method) -> bool:
+        found = await store.find_method(self._pool, method.merchant_id, method.mode, method.id)
+        return found is not None and found.wanted is not None
+
+    async def _find(self, work: Work, method: Method) -> End:
+        who = (method.merchant_id, method.mode)
+        profile = await method_rows.profile_of(self._pool, *who, method.profile_id)
+        account = await self._customers.account_of(method.merchant_id, method.login_id)
+        if account is None:
+            return SCHEDULE.after(work, "the processor account cannot be used")
+        answer = await self._ask(profile, account)
+        match answer:
+            case FoundProfile():
+                return await self._adopt(work, method, answer)
+            case NoProfile():
+                return await self._absent(method, profile)
+            case VaultNotSent() | VaultUnknown():
+                return SCHEDULE.after(work, answer.reason)
+            case _:
+                assert_never(answer)
+
+    async def _ask(self, profile: Profile, account: Account) -> FindAnswer:
+        vault, deadline = self._vaults(profile.processor), Deadline(monotonic() + self._deadline_s)
+        if profile.customer_profile_id is None:
+            return await vault.find_profile(account, profile.reference, deadline)
+        return await vault.show_profile(account, profile.customer_profile_id, deadline)
+
+    async def _adopt(self, work: Work, method: Method, found: FoundProfile) -> End:
+        """Record the one method of the profile that can be this one."""
+        known = await method_rows.known_ids(self._pool, method)
+        new = [each for each in found.methods if each.ids.payment_profile_id not in known]
+        candidates = [each for each in new if shows(each, method)]
+        if not candidates:
+            if await self._is_too_young(method):
+                return Later(_ASK_AGAIN_S, "the vault does not show it yet")
+            return await self._fail(method, NOT_STORED)
+        if len(candidates) > 1:
+            log.error(
+                "method %s may be any of %d that appeared in profile %s at the processor",
+                *(method.id, len(candidates), found.customer_profile_id),
+            )
+            return await self._fail(method, AMBIGUOUS)
+        await self._record(method, candidates[0])
+        return Done()
+
+    async def _record(self, method: Method, found: VaultedMethod) -> None:
+        async with self._pool.acquire() as connection:
+            await method_rows.record_stored(connection, key_of(method), found, ends_work=False)
+
+    async def _absent(self, method: Method, profile: Profile) -> End:
+        if await self._is_too_young(method):
+            return Later(_ASK_AGAIN_S, "the vault does not know the profile yet")
+        end = await self._fail(method, NOT_STORED)
+        if profile.customer_profile_id is not None:
+            log.warning("profile %s was deleted at the processor", profile.id)
+            async with self._pool.acquire() as connection:
+                await method_rows.record_profile_gone(
+                    connection, method.merchant_id, method.mode, profile.id
+                )
+        return end
+
+    async def _fail(self, method: Method, word: str) -> End:
+        async with self._pool.acquire() as connection:
+            await method_rows.record_failed(
+                connection, key_of(method), Failure(word), ends_work=False
+            )
+        return Done()
+
+    async def _is_too_young(self, method: Method) -> bool:
+        """Whether the vault may still come to know it, or its call may still run."""
+        age_s: float | None = await self._pool.fetchval(
+            _AGE_S, method.merchant_id, method.mode, method.id
+        )
+        return age_s is not None and age_s < self._absent_after_s

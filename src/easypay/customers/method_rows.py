@@ -1,0 +1,698 @@
+"""Stored methods: the intent to store one, and what came of it. SQL only; `flows` calls the vault.
+
+Every function opens one transaction on an asyncpg connection. What a dead process left is found in
+`vault_work`: its row is written with the intent, and deleted with the outcome. A function that
+records an outcome may be called again: it looks at the state, and does nothing twice.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from easypay import ids
+from easypay.customers import events
+from easypay.customers.model import (
+    METHOD_COLUMNS,
+    MOST_METHODS,
+    MOST_OF_PROFILE,
+    Asked,
+    Customer,
+    Failure,
+    FromPayment,
+    Method,
+    MethodChange,
+    MethodKey,
+    NewMethod,
+    Profile,
+    State,
+    key_of,
+    method_of,
+)
+from easypay.customers.refusals import BEING_DELETED
+from easypay.customers.store import (
+    check_same_request,
+    check_version,
+    find_method,
+    get_method,
+    lock,
+    lock_any,
+    tell_of_method,
+)
+from easypay.errors import FieldError, NotFound, RequestInProgress, ValidationFailed
+from easypay.mode import Mode
+from easypay.processors.customer_vault import VaultedMethod
+
+Runner = Any
+
+_PROFILE_COLUMNS: Final = ", ".join(f"p.{name}" for name in Profile.__struct_fields__)
+_BY_REQUEST: Final = f"""
+    SELECT {METHOD_COLUMNS} FROM payment_methods m
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.idempotency_key = $3
+"""
+_COUNT: Final = """
+    SELECT count(*) FROM payment_methods
+     WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3 AND state IN ('making', 'active')
+"""
+# The customer's row is locked, so nobody else chooses at the same time.
+_TAKE_PLACE: Final = f"""
+    UPDATE customer_profiles p SET methods = methods + 1, adding = $4
+     WHERE p.merchant_id = $1 AND p.mode = $2 AND p.id = (
+           SELECT id FROM customer_profiles
+            WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3 AND login_id = $5
+              AND state = 'active' AND adding IS NULL AND methods < $6
+            ORDER BY id LIMIT 1)
+    RETURNING {_PROFILE_COLUMNS}
+"""
+_NEW_PROFILE: Final = f"""
+    INSERT INTO customer_profiles AS p (merchant_id, mode, id, customer_id, login_id, processor,
+        reference, methods, adding)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8)
+    RETURNING {_PROFILE_COLUMNS}
+"""
+_NEW_METHOD: Final = f"""
+    INSERT INTO payment_methods AS m (merchant_id, mode, id, customer_id, profile_id, login_id,
+        processor, customer_profile_id, type, source, payment_id, brand, last4, exp_month, exp_year,
+        card_fingerprint, billing_address, network_transaction_id, idempotency_key,
+        request_fingerprint)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::jsonb, $18,
+        $19, $20)
+    ON CONFLICT (merchant_id, mode, idempotency_key) DO NOTHING
+    RETURNING {METHOD_COLUMNS}
+"""
+_WORK: Final = """
+    INSERT INTO vault_work (merchant_id, mode, kind, id, due_at)
+    VALUES ($1, $2, $3, $4, db_now() + make_interval(secs => $5))
+    ON CONFLICT (merchant_id, mode, kind, id) DO UPDATE
+       SET due_at = excluded.due_at, parked_at = NULL
+"""
+_NO_WORK: Final = """
+    DELETE FROM vault_work WHERE merchant_id = $1 AND mode = $2 AND kind = $3 AND id = $4
+"""
+_LOCKED: Final = f"""
+    SELECT {METHOD_COLUMNS} FROM payment_methods m
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3 FOR UPDATE
+"""
+_TWIN: Final = f"""
+    SELECT {METHOD_COLUMNS} FROM payment_methods m
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.login_id = $3 AND m.customer_profile_id = $4
+       AND m.payment_profile_id = $5 AND m.state IN ('active', 'deleting') AND m.id <> $6
+"""
+_STORED: Final = f"""
+    UPDATE payment_methods m
+       SET state = $4, customer_profile_id = $5, payment_profile_id = $6, type = $7,
+           brand = coalesce($8, m.brand), last4 = coalesce($9, m.last4),
+           exp_month = coalesce($10, m.exp_month), exp_year = coalesce($11, m.exp_year),
+           stored_at = db_now(), version = version + 1, updated_at = db_now()
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
+    RETURNING {METHOD_COLUMNS}
+"""
+_PROFILE_MADE: Final = """
+    UPDATE customer_profiles
+       SET customer_profile_id = $4, made_at = coalesce(made_at, db_now()),
+           adding = nullif(adding, $5),
+           state = CASE WHEN state IN ('making', 'failed') THEN $6 ELSE state END
+     WHERE merchant_id = $1 AND mode = $2 AND id = $3
+"""
+_GIVE_PLACE_BACK: Final = """
+    UPDATE customer_profiles
+       SET methods = greatest(0, methods - 1), adding = nullif(adding, $4),
+           state = CASE WHEN customer_profile_id IS NULL THEN 'failed' ELSE state END
+     WHERE merchant_id = $1 AND mode = $2 AND id = $3
+"""
+_PROFILE_IS_FULL: Final = """
+    UPDATE customer_profiles SET methods = greatest(methods, $5), adding = nullif(adding, $4)
+     WHERE merchant_id = $1 AND mode = $2 AND id = $3
+"""
+_MOVE: Final = f"""
+    UPDATE payment_methods m SET profile_id = $4, customer_profile_id = NULL
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
+    RETURNING {METHOD_COLUMNS}
+"""
+_FAILED: Final = f"""
+    UPDATE payment_methods m
+       SET state = 'failed', failure = $4::jsonb, same_as = $5, version = version + 1,
+           updated_at = db_now()
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
+    RETURNING {METHOD_COLUMNS}
+"""
+_FORGET: Final = """
+    DELETE FROM payment_methods
+     WHERE merchant_id = $1 AND mode = $2 AND id = $3 AND state = 'making'
+"""
+_DEFAULT_IF_NONE: Final = """
+    UPDATE customers SET default_method = $4, version = version + 1, updated_at = db_now()
+     WHERE merchant_id = $1 AND mode = $2 AND id = $3 AND default_method IS NULL
+"""
+_SET_DEFAULT: Final = """
+    UPDATE customers SET default_method = $4, version = version + 1, updated_at = db_now()
+     WHERE merchant_id = $1 AND mode = $2 AND id = $3
+"""
+_SET_STATE: Final = f"""
+    UPDATE payment_methods m
+       SET state = $4, wanted = NULL, version = version + 1, updated_at = db_now()
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
+    RETURNING {METHOD_COLUMNS}
+"""
+_WANT: Final = f"""
+    UPDATE payment_methods m SET wanted = coalesce(m.wanted, '{{}}') || $4::jsonb
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
+    RETURNING {METHOD_COLUMNS}
+"""
+_CHANGED: Final = f"""
+    UPDATE payment_methods m
+       SET exp_month = coalesce($4, m.exp_month), exp_year = coalesce($5, m.exp_year),
+           billing_address = coalesce($6::jsonb, m.billing_address),
+           expiring_told_at = CASE WHEN $4 IS NULL AND $5 IS NULL THEN m.expiring_told_at END,
+           wanted = CASE WHEN m.wanted <> $7::jsonb THEN m.wanted END,
+           version = version + 1, updated_at = db_now()
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
+    RETURNING {METHOD_COLUMNS}
+"""
+_UNWANTED: Final = f"""
+    UPDATE payment_methods m SET wanted = CASE WHEN m.wanted <> $4::jsonb THEN m.wanted END
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
+    RETURNING {METHOD_COLUMNS}
+"""
+_PROFILE: Final = f"""
+    SELECT {_PROFILE_COLUMNS} FROM customer_profiles p
+     WHERE p.merchant_id = $1 AND p.mode = $2 AND p.id = $3
+"""
+_PROFILE_GONE: Final = """
+    UPDATE customer_profiles SET state = 'deleted', methods = 0, adding = NULL
+     WHERE merchant_id = $1 AND mode = $2 AND id = $3
+    RETURNING customer_id
+"""
+_METHODS_GONE: Final = f"""
+    UPDATE payment_methods m SET state = 'deleted', updated_at = db_now(),
+           version = m.version + (m.state = 'active')::int
+      FROM payment_methods was
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.customer_id = $4 AND m.profile_id = $3
+       AND m.state IN ('active', 'deleting')
+       AND was.merchant_id = m.merchant_id AND was.mode = m.mode AND was.id = m.id
+    RETURNING was.state = 'active', {METHOD_COLUMNS}
+"""
+_KNOWN: Final = """
+    SELECT payment_profile_id FROM payment_methods
+     WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3 AND profile_id = $4
+       AND payment_profile_id IS NOT NULL
+"""
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """A method that is about to be stored, and the profile that it goes into."""
+
+    method: Method
+    profile: Profile
+
+
+# storing one -------------------------------------------------------------------------------------
+
+
+async def made_by(runner: Runner, asked: Asked) -> Method | None:
+    """Return the method that the request's key has made. None if the key is unused. Raises
+    IdempotencyKeyReused."""
+    row = await runner.fetchrow(_BY_REQUEST, asked.merchant_id, asked.mode, asked.key)
+    if row is None:
+        return None
+    method = method_of(row)
+    check_same_request(asked, method.request_fingerprint)
+    return method
+
+
+async def shown(runner: Runner, method: Method) -> Method:
+    """Return what a shop is to see in place of a method: the method with what it is to its
+    customer, or the one that the processor had already for the same card."""
+    shown_id = method.same_as or method.id
+    found = await find_method(runner, method.merchant_id, method.mode, shown_id)
+    assert found is not None, "methods are never removed once they were shown"
+    return found
+
+
+async def begin(
+    connection: Runner,
+    asked: Asked,
+    customer_id: UUID,
+    login_id: UUID,
+    processor: str,
+    new: NewMethod,
+    call_s: float,
+) -> Begun | Method:
+    """Commit the intent to store a method, or return what its key has made before. A worker looks
+    after it if nothing was recorded within `call_s` seconds.
+
+    Raises NotFound for the customer, ValidationFailed if it has too many methods, and
+    IdempotencyKeyReused.
+    """
+    async with connection.transaction():
+        await lock(connection, asked.merchant_id, asked.mode, customer_id)
+        earlier = await made_by(connection, asked)
+        if earlier is not None:
+            return earlier
+        who = (asked.merchant_id, asked.mode)
+        if await connection.fetchval(_COUNT, *who, customer_id) >= MOST_METHODS:
+            why = f"A customer can have {MOST_METHODS} payment methods. Delete one first."
+            raise ValidationFailed.of([FieldError("#/payment_method", "too_many", why)])
+        method_id = ids.new_id()
+        profile = await _place(connection, asked, customer_id, login_id, processor, method_id)
+        row = await _insert(connection, asked, customer_id, method_id, profile, new)
+        if row is not None:
+            await connection.execute(_WORK, *who, "method", method_id, call_s)
+            return Begun(method_of(row), profile)
+        raise _KeyTaken
+    raise AssertionError("unreachable")
+
+
+class _KeyTaken(Exception):
+    """The key was used for another customer at the same moment: nothing is kept."""
+
+
+async def begin_once(connection: Runner, asked: Asked, *rest: Any) -> Begun | Method:
+    """Call `begin`; if the key was used for another customer at the same moment, say so."""
+    try:
+        return await begin(connection, asked, *rest)
+    except _KeyTaken:
+        earlier = await made_by(connection, asked)
+        assert earlier is not None, "the key is taken, and its transaction has ended"
+        return earlier
+
+
+async def _place(
+    connection: Runner,
+    asked: Asked,
+    customer_id: UUID,
+    login_id: UUID,
+    processor: str,
+    method_id: UUID,
+) -> Profile:
+    """Take a place in a profile that has one and in which nothing is being stored; else make a
+    profile."""
+    row = await connection.fetchrow(
+        _TAKE_PLACE,
+        *(asked.merchant_id, asked.mode, customer_id, method_id, login_id, MOST_OF_PROFILE),
+    )
+    if row is None:
+        row = await _new_profile(
+            connection, asked.merchant_id, asked.mode, customer_id, login_id, processor, method_id
+        )
+    return Profile(*row)
+
+
+async def _new_profile(
+    connection: Runner,
+    merchant_id: UUID,
+    mode: Mode,
+    customer_id: UUID,
+    login_id: UUID,
+    processor: str,
+    method_id: UUID,
+) -> Any:
+    profile_id = ids.new_id()
+    return await connection.fetchrow(
+        _NEW_PROFILE,
+        *(merchant_id, mode, profile_id, customer_id, login_id, processor),
+        *(ids.reference(profile_id), method_id),
+    )
+
+
+async def _insert(
+    connection: Runner,
+    asked: Asked,
+    customer_id: UUID,
+    method_id: UUID,
+    profile: Profile,
+    new: NewMethod,
+) -> Any:
+    source = new.pay_with
+    return await connection.fetchrow(
+        _NEW_METHOD,
+        *(asked.merchant_id, asked.mode, method_id, customer_id, profile.id, profile.login_id),
+        *(profile.processor, profile.customer_profile_id, new.type, new.source),
+        source.payment_id if isinstance(source, FromPayment) else None,
+        *(new.brand, new.last4, new.exp_month, new.exp_year, new.card_fingerprint),
+        _json(new.billing_address),
+        *(new.network_transaction_id, asked.key, asked.fingerprint),
+    )
+
+
+async def to_new_profile(connection: Runner, begun: Begun, call_s: float, *, full: bool) -> Begun:
+    """Move a method that is being stored to a new profile: the one it was meant for is full
+    (`full`), or the processor does not know it."""
+    key = key_of(begun.method)
+    async with connection.transaction():
+        _, method = await _lock(connection, key)
+        if method.state is not State.MAKING:
+            return Begun(method, begun.profile)
+        where = (key.merchant_id, key.mode, begun.profile.id)
+        if full:
+            await connection.execute(_PROFILE_IS_FULL, *where, key.id, MOST_OF_PROFILE)
+        else:
+            await connection.execute(_GIVE_PLACE_BACK, *where, key.id)
+        row = await _new_profile(
+            connection,
+            *(key.merchant_id, key.mode, method.customer_id),
+            *(method.login_id, method.processor, key.id),
+        )
+        profile = Profile(*row)
+        moved = await connection.fetchrow(_MOVE, key.merchant_id, key.mode, key.id, profile.id)
+        await connection.execute(_WORK, key.merchant_id, key.mode, "method", key.id, call_s)
+    return Begun(method_of(moved), profile)
+
+
+async def record_stored(
+    connection: Runner, key: MethodKey, found: VaultedMethod, *, ends_work: bool = True
+) -> Method:
+    """Record that the vault has a method. Return it as it is then: `active`; `failed` with
+    `same_as` if the processor had the same card already; `deleting` if its customer was deleted
+    meanwhile. `ends_work`: the caller does not hold the row of the work list."""
+    async with connection.transaction():
+        customer, method = await _lock(connection, key)
+        if method.state is not State.MAKING:
+            return method
+        twin = await connection.fetchrow(
+            _TWIN,
+            *(key.merchant_id, key.mode, method.login_id),
+            *(found.ids.customer_profile_id, found.ids.payment_profile_id, key.id),
+        )
+        if twin is not None:
+            return await _record_twin(connection, method, method_of(twin), found, ends_work)
+        gone = customer.deleted_at is not None
+        row = await connection.fetchrow(
+            _STORED,
+            *(key.merchant_id, key.mode, key.id, State.DELETING if gone else State.ACTIVE),
+            *(found.ids.customer_profile_id, found.ids.payment_profile_id, found.type),
+            *(found.brand, found.last4, found.exp_month, found.exp_year),
+        )
+        method = method_of(row)
+        await _profile_made(connection, method, found, "deleting" if gone else "active")
+        if ends_work or gone:
+            await _end_work(connection, key)
+        if gone:
+            await _want_deleted(connection, method)
+            return method
+        who = (key.merchant_id, key.mode, method.customer_id)
+        await connection.execute(_DEFAULT_IF_NONE, *who, key.id)
+        method = await _with_default(connection, method)
+        await tell_of_method(connection, method, events.METHOD_CREATED)
+    return method
+
+
+async def _record_twin(
+    connection: Runner, method: Method, twin: Method, found: VaultedMethod, ends_work: bool
+) -> Method:
+    """Record that the processor had the card already, as another method of ours."""
+    key = key_of(method)
+    failure = _json(Failure(BEING_DELETED)) if twin.state is State.DELETING else None
+    same_as = None if failure else twin.id
+    await _profile_made(connection, method, found, "active")
+    await connection.execute(_GIVE_PLACE_BACK, key.merchant_id, key.mode, method.profile_id, key.id)
+    row = await connection.fetchrow(_FAILED, *_of(key), failure, same_as)
+    if ends_work:
+        await _end_work(connection, key)
+    return method_of(row)
+
+
+async def _profile_made(
+    connection: Runner, method: Method, found: VaultedMethod, state: str
+) -> None:
+    await connection.execute(
+        _PROFILE_MADE,
+        *(method.merchant_id, method.mode, method.profile_id),
+        *(found.ids.customer_profile_id, method.id, state),
+    )
+
+
+async def _want_deleted(connection: Runner, method: Method) -> None:
+    """Let a worker delete what was stored for a customer that was deleted meanwhile."""
+    who = (method.merchant_id, method.mode)
+    await connection.execute(_WORK, *who, "method", method.id, 0.0)
+    profile = await profile_of(connection, method.merchant_id, method.mode, method.profile_id)
+    if profile.state == "deleting":
+        await connection.execute(_WORK, *who, "profile", profile.id, 0.0)
+
+
+async def record_failed(
+    connection: Runner,
+    key: MethodKey,
+    failure: Failure,
+    *,
+    ends_work: bool = True,
+    told: bool = False,
+) -> Method:
+    """Record that a method was not stored. `told`: the shop has its answer, so no event is written.
+    Does nothing if its outcome was recorded before."""
+    async with connection.transaction():
+        _, method = await _lock(connection, key)
+        if method.state is not State.MAKING:
+            return method
+        await connection.execute(
+            _GIVE_PLACE_BACK, key.merchant_id, key.mode, method.profile_id, key.id
+        )
+        row = await connection.fetchrow(_FAILED, *_of(key), _json(failure), None)
+        method = method_of(row)
+        if ends_work:
+            await _end_work(connection, key)
+        if not told:
+            await tell_of_method(connection, method, events.METHOD_UPDATED)
+    return method
+
+
+async def forget(connection: Runner, key: MethodKey) -> None:
+    """Remove the intent of a method of which it is proven that nothing was sent: its key is unused
+    again."""
+    async with connection.transaction():
+        _, method = await _lock(connection, key)
+        if method.state is State.MAKING:
+            await connection.execute(
+                _GIVE_PLACE_BACK, key.merchant_id, key.mode, method.profile_id, key.id
+            )
+            await connection.execute(_FORGET, *_of(key))
+            await _end_work(connection, key)
+
+
+async def look_soon(runner: Runner, key: MethodKey, in_s: float) -> None:
+    """Let a worker look after a method in `in_s` seconds."""
+    await runner.execute(_WORK, key.merchant_id, key.mode, "method", key.id, in_s)
+
+
+# deleting one ------------------------------------------------------------------------------------
+
+
+async def delete(
+    connection: Runner,
+    merchant_id: UUID,
+    mode: Mode,
+    method_id: UUID,
+    version: int | None,
+    call_s: float,
+) -> Method:
+    """Delete a stored method here, and commit the intent to delete it at the processor. Return it:
+    `deleting` if the processor is to be told, `deleted` if it was.
+
+    Raises NotFound, PreconditionFailed, and RequestInProgress while it is being stored.
+    """
+    key = MethodKey(merchant_id, mode, method_id)
+    async with connection.transaction():
+        _, method = await _lock(connection, key)
+        if method.state in (State.DELETING, State.DELETED):
+            return method
+        check_version(method.version, version, "payment method")
+        if method.state is State.MAKING:
+            raise RequestInProgress(
+                "The payment method is still being stored. Delete it when the processor has "
+                "answered."
+            )
+        state = State.DELETING if method.state is State.ACTIVE else State.DELETED
+        method = method_of(await connection.fetchrow(_SET_STATE, *_of(key), state))
+        if state is State.DELETING:
+            await _no_longer_default(connection, method)
+            await connection.execute(_WORK, merchant_id, mode, "method", method_id, call_s)
+            await tell_of_method(connection, method, events.METHOD_DELETED)
+    return method
+
+
+_NO_LONGER_DEFAULT: Final = """
+    UPDATE customers SET default_method = NULL, version = version + 1, updated_at = db_now()
+     WHERE merchant_id = $1 AND mode = $2 AND id = $3 AND default_method = $4
+"""
+
+
+async def _no_longer_default(connection: Runner, method: Method) -> None:
+    await connection.execute(
+        _NO_LONGER_DEFAULT, method.merchant_id, method.mode, method.customer_id, method.id
+    )
+
+
+async def record_deleted(connection: Runner, key: MethodKey, *, ends_work: bool = True) -> Method:
+    """Record that the processor does not have a method any more."""
+    async with connection.transaction():
+        _, method = await _lock(connection, key)
+        if method.state is State.DELETING:
+            method = method_of(await connection.fetchrow(_SET_STATE, *_of(key), State.DELETED))
+            await connection.execute(
+                _GIVE_PLACE_BACK, key.merchant_id, key.mode, method.profile_id, key.id
+            )
+        if ends_work:
+            await _end_work(connection, key)
+    return method
+
+
+async def record_gone(connection: Runner, key: MethodKey) -> Method:
+    """Record that somebody has deleted an active method at the processor."""
+    async with connection.transaction():
+        _, method = await _lock(connection, key)
+        if method.state is not State.ACTIVE:
+            return method
+        method = method_of(await connection.fetchrow(_SET_STATE, *_of(key), State.DELETED))
+        await connection.execute(
+            _GIVE_PLACE_BACK, key.merchant_id, key.mode, method.profile_id, key.id
+        )
+        await _no_longer_default(connection, method)
+        await tell_of_method(connection, method, events.METHOD_DELETED)
+    return method
+
+
+async def record_profile_gone(
+    connection: Runner, merchant_id: UUID, mode: Mode, profile_id: UUID, *, ends_work: bool = True
+) -> list[Method]:
+    """Record that the processor does not have a profile any more, nor its methods. Return those
+    that were active until now."""
+    lost = []
+    async with connection.transaction():
+        customer_id = await connection.fetchval(
+            "SELECT customer_id FROM customer_profiles"
+            " WHERE merchant_id = $1 AND mode = $2 AND id = $3",
+            *(merchant_id, mode, profile_id),
+        )
+        await connection.execute(
+            "SELECT FROM customers WHERE merchant_id = $1 AND mode = $2 AND id = $3 FOR UPDATE",
+            *(merchant_id, mode, customer_id),
+        )
+        await connection.execute(_PROFILE_GONE, merchant_id, mode, profile_id)
+        rows = await connection.fetch(_METHODS_GONE, merchant_id, mode, profile_id, customer_id)
+        for was_active, *row in rows:
+            method = method_of(row)
+            await _end_work(connection, key_of(method))
+            if was_active:
+                await _no_longer_default(connection, method)
+                await tell_of_method(connection, method, events.METHOD_DELETED)
+                lost.append(method)
+        if ends_work:
+            await connection.execute(_NO_WORK, merchant_id, mode, "profile", profile_id)
+    return lost
+
+
+# changing one ------------------------------------------------------------------------------------
+
+
+async def want(
+    connection: Runner,
+    merchant_id: UUID,
+    mode: Mode,
+    method_id: UUID,
+    change: MethodChange,
+    version: int | None,
+    call_s: float,
+    *,
+    default: bool,
+) -> Method:
+    """Make a method its customer's default (`default`), and commit the intent to change it at the
+    processor, if anything is to change there. Raises NotFound and PreconditionFailed; and
+    RequestInProgress while it is being stored."""
+    async with connection.transaction():
+        found = await get_method(connection, merchant_id, mode, method_id)
+        customer, method = await _lock(connection, MethodKey(merchant_id, mode, method_id))
+        check_version(method.version, version, "payment method")
+        if method.state is not State.ACTIVE:
+            await get_method(connection, merchant_id, mode, method_id)  # raises NotFound if deleted
+            raise RequestInProgress(
+                f"The payment method is {found.state}: only an active one can be changed."
+            )
+        if default and customer.default_method != method_id:
+            await connection.execute(_SET_DEFAULT, merchant_id, mode, method.customer_id, method_id)
+        if change != MethodChange():
+            row = await connection.fetchrow(_WANT, merchant_id, mode, method_id, _json(change))
+            method = method_of(row)
+            await connection.execute(_WORK, merchant_id, mode, "method", method_id, call_s)
+        elif default and customer.default_method != method_id:
+            row = await connection.fetchrow(_SET_STATE, merchant_id, mode, method_id, State.ACTIVE)
+            method = await _with_default(connection, method_of(row))
+            await tell_of_method(connection, method, events.METHOD_UPDATED)
+        return await _with_default(connection, method)
+
+
+async def record_changed(
+    connection: Runner, key: MethodKey, wanted: str, *, ends_work: bool = True
+) -> Method:
+    """Record that the processor has made a change. `wanted`: what was sent, as the row had it; what
+    another request wanted since then is still to be sent."""
+    change = msgspec.json.decode(wanted, type=MethodChange)
+    async with connection.transaction():
+        _, method = await _lock(connection, key)
+        if method.state is not State.ACTIVE:
+            return method
+        row = await connection.fetchrow(
+            _CHANGED,
+            *_of(key),
+            *(change.exp_month, change.exp_year, _json(change.billing_address), wanted),
+        )
+        method = await _with_default(connection, method_of(row))
+        if ends_work and method.wanted is None:
+            await _end_work(connection, key)
+        await tell_of_method(connection, method, events.METHOD_UPDATED)
+    return method
+
+
+async def unwant(
+    connection: Runner, key: MethodKey, wanted: str, *, ends_work: bool = True
+) -> None:
+    """Record that a change was refused, or proven not to have been sent."""
+    async with connection.transaction():
+        await _lock(connection, key)
+        row = await connection.fetchrow(_UNWANTED, *_of(key), wanted)
+        if ends_work and row is not None and method_of(row).wanted is None:
+            await _end_work(connection, key)
+
+
+# reading -----------------------------------------------------------------------------------------
+
+
+async def profile_of(runner: Runner, merchant_id: UUID, mode: Mode, profile_id: UUID) -> Profile:
+    """Return a profile."""
+    return Profile(*await runner.fetchrow(_PROFILE, merchant_id, mode, profile_id))
+
+
+async def known_ids(runner: Runner, method: Method) -> set[str]:
+    """Return the processor's ids of all methods that this profile has or had."""
+    rows: Sequence[Any] = await runner.fetch(
+        _KNOWN, method.merchant_id, method.mode, method.customer_id, method.profile_id
+    )
+    return {row[0] for row in rows}
+
+
+async def _lock(connection: Runner, key: MethodKey) -> tuple[Customer, Method]:
+    """Lock a method and its customer, the customer first."""
+    method = await find_method(connection, key.merchant_id, key.mode, key.id)
+    if method is None:
+        raise NotFound(f"there is no payment method {ids.typed(ids.PAYMENT_METHOD, key.id)}")
+    customer = await lock_any(connection, method)
+    return customer, method_of(await connection.fetchrow(_LOCKED, *_of(key)))
+
+
+async def _with_default(connection: Runner, method: Method) -> Method:
+    found = await find_method(connection, method.merchant_id, method.mode, method.id)
+    assert found is not None
+    return found
+
+
+async def _end_work(connection: Runner, key: MethodKey) -> None:
+    await connection.execute(_NO_WORK, key.merchant_id, key.mode, "method", key.id)
+
+
+def _of(key: MethodKey) -> tuple[UUID, Mode, UUID]:
+    return key.merchant_id, key.mode, key.id
+
+
+def _json(value: msgspec.Struct | None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
