@@ -20,12 +20,21 @@ from easypay import ids
 from easypay.api.compression import CODINGS, compressed_once
 from easypay.api.doc_files import DOC_FILES
 from easypay.api.docs.pages import GUIDES, problem_page, topic_page
-from easypay.api.examples import EVENT_ID, KEY
+from easypay.api.examples import EVENT_ID, KEY, PAYMENT_ID
 from easypay.api.openapi import openapi_json
 from easypay.api.routes import TOPICS
 from easypay.merchants.model import SCOPES
 from easypay.problem_table import PROBLEMS
-from harness import ADMIN_KEY, Gateway, Shop, Stack, http_client, mint_token, random_name
+from harness import (
+    ADMIN_KEY,
+    Gateway,
+    Shop,
+    Stack,
+    card,
+    http_client,
+    mint_token,
+    random_name,
+)
 
 PAGES = {f"/docs/{topic}".rstrip("/"): topic_page(topic) for topic in ("", *TOPICS)}
 PAGES |= {f"/problems/{code}": problem_page(code) for code in PROBLEMS}
@@ -97,6 +106,7 @@ GUIDES_WITH_EXAMPLES = (
     "README",
     "administration",
     "conventions",
+    "customers",
     "events",
     "idempotency",
     "payments",
@@ -153,7 +163,6 @@ def _blocks(guide: str) -> list[tuple[str, Any]]:
 async def test_every_request_on_the_pages_is_accepted(
     simulated: Stack, gateway: Gateway, shop: Shop
 ) -> None:
-    token = await mint_token(simulated.simulator, shop.login)
     await simulated.simulator.post("/settings", login=shop.login, held_above="500.00")
     returned, settled = (await shop.paid())["id"], (await shop.paid())["id"]
     await simulated.simulator.post("/settle")
@@ -181,6 +190,9 @@ async def test_every_request_on_the_pages_is_accepted(
                 variables["PAYMENT"] = settled
             elif operation.startswith("admin_"):
                 variables |= await _new_merchant(client)
+            elif operation.startswith("customers_"):
+                variables |= await _new_customer(exporter.at(gateway.url))
+                text = text.replace(PAYMENT_ID, settled)
             elif operation.startswith("webhooks_"):
                 variables["ENDPOINT"] = await _new_endpoint(client, exporter.secret)
                 text = text.replace(EVENT_ID, event)
@@ -188,12 +200,23 @@ async def test_every_request_on_the_pages_is_accepted(
             method, path, headers, body = _read(text, variables)
             if "data_value" in body:
                 given = json.loads(body)
+                token = await mint_token(simulated.simulator, shop.login)
                 given["payment_method"]["accept_token"] = token
                 body = json.dumps(given)
             answer = await client.request(method, path, headers=headers, content=body)
             assert answer.status_code < 300, (operation, text, answer.text)
             tried += 1
     assert tried > 35
+
+
+async def _new_customer(shop: Shop) -> dict[str, str]:
+    """Make a customer with a stored card."""
+    async with shop.client:
+        made = (await shop.post("/customers", {})).json()["id"]
+        stored = await shop.post(
+            f"/customers/{made}/payment_methods", {"payment_method": card(exp_year=2038)}
+        )
+    return {"CUSTOMER": made, "METHOD": stored.json()["id"]}
 
 
 async def _new_endpoint(client: httpx.AsyncClient, secret: str) -> str:

@@ -38,6 +38,8 @@ Scope = Literal[
     "payments:export",
     "events:read",
     "webhooks:manage",
+    "customers:read",
+    "customers:write",
 ]
 
 

@@ -166,7 +166,11 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
         "accept_token": Example("Accept.js token", {"payment_method": _TOKEN}),
         "card": Example(
             "Card, which the issuer is asked about first",
-            {"payment_method": _CARD, "validate": True},
+            {
+                "payment_method": _CARD,
+                "billing_address": HOLD["billing_address"],
+                "validate": True,
+            },
         ),
         "bank_account": Example("Bank account", {"payment_method": _BANK_ACCOUNT}),
         "payment": Example(

@@ -289,7 +289,7 @@ def create_key(
         list[str] | None,
         typer.Option(
             help="payments:read, payments:write, refunds:write, payments:export, events:read or "
-            "webhooks:manage; may repeat. "
+            "webhooks:manage, customers:read, customers:write; may repeat. "
             "Default: the first three."
         ),
     ] = None,
