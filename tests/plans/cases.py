@@ -72,6 +72,7 @@ from easypay.webhooks import endpoints, fan_out
 from easypay.webhooks import log as webhook_log
 from easypay.webhooks import queue as webhook_queue
 from easypay.webhooks.model import Back
+from plans import customer_rows
 from plans.explain import EXPLAINING, Explainer, Found, parents_of
 from plans.world import ACCOUNT, World
 
@@ -1120,7 +1121,42 @@ WEBHOOKS: Final = (
 )  # fmt: skip
 
 
+def customer_case(name: str, run: Run, **bounds: Any) -> Case:
+    """Return a case on a database with many customers. What fills it is not measured."""
+
+    async def measure(world: World, case: Case) -> Found:
+        await customer_rows.fill(world)
+        return await world.explainer.explain(lambda: run(world))
+
+    return Case(name, run, measure=measure, **bounds)
+
+
+CUSTOMERS: Final = (
+    customer_case("read a customer", customer_rows.read_customer,
+         uses=("customers_pkey",)),
+    customer_case("list customers", customer_rows.list_customers,
+         uses=("customers_pkey", "customers_reference", "customers_email"), buffers=300),
+    customer_case("create a customer, twice", customer_rows.create_customer,
+                  uses=("customers_request",)),
+    customer_case("pay with a stored method", customer_rows.read_methods,
+         uses=("payment_methods_pkey",)),
+    customer_case("store a payment method and delete it", customer_rows.store_method,
+                  uses=("customers_pkey", "payment_methods_request", "payment_methods_customer",
+                        "customer_profiles_customer", "customer_profiles_pkey",
+                        "payment_methods_pkey", "payment_methods_vaulted", "vault_work_pkey"),
+                  buffers=600),
+    customer_case("delete a customer", customer_rows.delete_customer,
+         uses=("payment_methods_customer", "customer_profiles_customer"), buffers=600),
+    customer_case("claim work at the vault", customer_rows.claim_vault_work,
+                  uses=("vault_work_due",), buffers=200),
+    customer_case("tell of cards that expire soon", customer_rows.tell_of_expiring,
+                  uses=("payment_methods_expiring",), buffers=3_000),
+    customer_case("read the objects of events of customers", customer_rows.objects_of_events,
+         uses=("customer_events_pkey",)),
+)  # fmt: skip
+
+
 CASES: Final = (
     *HOT, *BY_ID, *LISTS, *FILTERS, *STATISTICS, *FEED, *EVENT_PAGES, *RESOLVER, *LATE, *MERCHANTS,
-    *CHORES, *BY_HAND, *WEBHOOKS,
+    *CHORES, *BY_HAND, *WEBHOOKS, *CUSTOMERS,
 )  # fmt: skip

@@ -14,6 +14,7 @@ from plans.cases import (
     BY_HAND,
     BY_ID,
     CHORES,
+    CUSTOMERS,
     EVENT_PAGES,
     FEED,
     FILTERS,
@@ -44,6 +45,7 @@ SECTIONS: Final = {
     "Chores and metrics": CHORES,
     "Events": EVENT_PAGES,
     "Webhooks": WEBHOOKS,
+    "Customers": CUSTOMERS,
     "By hand": BY_HAND,
 }
 _FIRST: Final = ("payments", "operations", "events")

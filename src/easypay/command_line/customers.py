@@ -108,9 +108,6 @@ def list_customers(
     from easypay.customers.views import customer_view
     from easypay.merchants.admin import mode_of
 
-    if reference is not None and email is not None:
-        fail("give either --reference or --email")
-
     async def work(connection: Any, _: Any) -> Any:
         found = await store.list_page(
             connection,

@@ -44,7 +44,7 @@ _TELL: Final = """
     INSERT INTO customer_events (merchant_id, mode, customer_id, event_id, data)
     VALUES ($1, $4, $3, $2, $7::jsonb)
 """
-_OBJECTS: Final = """
+OBJECTS: Final = """
     SELECT e.event_id, e.data
       FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS i(merchant_id, customer_id, event_id)
      CROSS JOIN LATERAL (
@@ -89,7 +89,7 @@ async def objects_of(
         return {}
     types = {event.id: event.type for event in events}
     rows: Collection[Any] = await runner.fetch(
-        _OBJECTS,
+        OBJECTS,
         [event.merchant_id for event in events],
         [event.payment_id for event in events],
         [event.id for event in events],

@@ -66,8 +66,8 @@ _LIST: Final = f"""
      WHERE merchant_id = $1 AND mode = $2 AND id < $3 AND deleted_at IS NULL{{more}}
      ORDER BY id DESC LIMIT $4
 """
-_BY_REFERENCE: Final = " AND reference = $5"
-_BY_EMAIL: Final = " AND lower(email) = lower($5)"
+_BY_REFERENCE: Final = " AND reference = ${n}"
+_BY_EMAIL: Final = " AND lower(email) = lower(${n})"
 _UPDATE: Final = f"""
     UPDATE customers
        SET reference = $4, email = $5, name = $6, description = $7, metadata = $8::jsonb,
@@ -182,7 +182,12 @@ async def _reference_taken(
     runner: Runner, who: Asked | Customer, reference: str | None
 ) -> ValidationFailed:
     row = await runner.fetchrow(
-        _LIST.format(more=_BY_REFERENCE), who.merchant_id, who.mode, HIGHEST, 1, reference
+        _LIST.format(more=_BY_REFERENCE.format(n=5)),
+        who.merchant_id,
+        who.mode,
+        HIGHEST,
+        1,
+        reference,
     )
     other = "another customer" if row is None else ids.typed(ids.CUSTOMER, customer_of(row).id)
     why = f"reference belongs to {other}. Use that customer, or another reference."
@@ -224,14 +229,14 @@ async def list_page(
     reference: str | None = None,
     email: str | None = None,
 ) -> list[Customer]:
-    """Return customers with ids below `below` that were not deleted, newest first. At most one of
-    `reference` and `email` is used."""
-    more, arguments = "", ()
-    if reference is not None:
-        more, arguments = _BY_REFERENCE, (reference,)  # type: ignore[assignment]
-    elif email is not None:
-        more, arguments = _BY_EMAIL, (email,)  # type: ignore[assignment]
-    rows = await runner.fetch(_LIST.format(more=more), merchant_id, mode, below, limit, *arguments)
+    """Return customers with ids below `below` that were not deleted, newest first: all, or those
+    with a reference, an email address, or both."""
+    more, given = "", []
+    for value, condition in ((reference, _BY_REFERENCE), (email, _BY_EMAIL)):
+        if value is not None:
+            given.append(value)
+            more += condition.format(n=4 + len(given))
+    rows = await runner.fetch(_LIST.format(more=more), merchant_id, mode, below, limit, *given)
     return [customer_of(row) for row in rows]
 
 

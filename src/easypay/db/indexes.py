@@ -122,6 +122,33 @@ INDEXES: Final[Mapping[str, Index]] = {
         webhook_attempts_pkey="the attempts at an endpoint, newest first",
         webhook_attempts_age="the daily purge of old attempts",
     ),
+    **_of(
+        "customers",
+        customers_pkey="reads and writes by id; the list of a merchant and mode, newest first",
+        customers_reference="the customer with a shop's reference; it belongs to one at a time",
+        customers_request="repeats of a request that creates a customer",
+        customers_email="the customers with an email address",
+    ),
+    **_of(
+        "customer_profiles",
+        customer_profiles_pkey="reads and writes by id",
+        customer_profiles_customer="a profile with room; the deletion of a customer",
+    ),
+    **_rule("customer_profiles", profile_reference_once="a reference names one profile"),
+    **_of(
+        "payment_methods",
+        payment_methods_pkey="paying with a stored method; reads and writes by id",
+        payment_methods_customer="a customer's methods; the deletion of a customer",
+        payment_methods_request="repeats of a request that stores a method",
+        payment_methods_vaulted="whether a method of the vault is known; one row has it",
+        payment_methods_expiring="the daily pass over cards that expire soon",
+    ),
+    **_of(
+        "vault_work",
+        vault_work_pkey="the end of a piece of work",
+        vault_work_due="a claim: what is due, oldest first",
+    ),
+    **_of("customer_events", customer_events_pkey="the object of an event of a customer"),
     **_of("merchants", merchants_pkey="authentication, and all changes of a merchant"),
     **_of(
         "api_keys",
