@@ -1,14 +1,19 @@
 """Customers and stored payment methods over HTTP: what a shop sees, and what the vault has."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from customers.shops import EVERYTHING, add_card, add_token, card_body, new_customer, profiles
-from harness import Gateway, Shop, Stack, mint_token, until
+from easypay import clock, ids
+from easypay.command_line.main import app
+from easypay.customers.expiring import tell_of_expiring
+from harness import Gateway, Shop, Stack, connected, mint_token, until
 
 
 @pytest.fixture
@@ -295,6 +300,73 @@ async def test_everything_that_happens_is_told_in_its_order(
         *("customer.created", "payment_method.created", "payment_method.updated"),
         "customer.updated",
     ]
+
+
+async def test_a_card_that_expires_soon_is_told_of_once(shared_stack: Stack, keeper: Shop) -> None:
+    customer = await new_customer(keeper)
+    soon = await add_card(keeper, customer)
+    await add_card(keeper, customer, exp_year=2036)
+    sql = "UPDATE payment_methods SET exp_year = $2, exp_month = 1 WHERE id = $1"
+    await shared_stack.fetch(sql, uuid.UUID(soon["id"][3:]), clock.now().year)
+    async with connected(shared_stack.dsn) as connection:
+        await tell_of_expiring(connection)
+        await tell_of_expiring(connection)
+    rows = await shared_stack.fetch(
+        "SELECT c.data FROM events e JOIN customer_events c ON c.event_id = e.id"
+        " WHERE e.merchant_id = $1 AND e.type = 'payment_method.expiring'",
+        keeper.merchant_id,
+    )
+    assert [json.loads(row["data"])["id"] for row in rows] == [soon["id"]]
+    renewed = {"exp_month": 1, "exp_year": clock.now().year + 5}
+    answer = await keeper.client.patch(f"/payment_methods/{soon['id']}", json=renewed)
+    assert answer.status_code == 200, answer.text
+    told = "SELECT expiring_told_at FROM payment_methods WHERE id = $1"
+    assert await shared_stack.value(told, uuid.UUID(soon["id"][3:])) is None
+
+
+async def test_methods_may_be_read_from_the_cache_and_are_fresh_after_a_change(
+    shared_stack: Stack, keeper: Shop
+) -> None:
+    customer = await new_customer(keeper)
+    path = f"/customers/{customer['id']}/payment_methods"
+    old = {"cache-control": "max-age=60"}
+    assert (await keeper.client.get(path, headers=old)).json()["data"] == []
+    again = await keeper.client.get(path, headers=old)
+    assert (again.json()["data"], again.headers["age"]) == ([], "0")
+    method = await add_card(keeper, customer)
+    assert (await keeper.client.get(path, headers=old)).json()["data"] == [method]
+    # The customer's id is no payment's, even for a client who calls it one.
+    as_payment = await keeper.client.get(f"/payments/pay_{customer['id'][4:]}", headers=old)
+    assert as_payment.status_code == 404
+    reader = await shared_stack.with_key(keeper, scopes=["payments:read"])
+    assert (await reader.client.get(path, headers=old)).status_code == 403
+    await reader.client.aclose()
+
+
+async def test_an_operator_sees_and_deletes_what_a_shop_has_stored(
+    shared_stack: Stack, keeper: Shop
+) -> None:
+    merchant = ids.typed(ids.MERCHANT, keeper.merchant_id)
+
+    async def easypay(*words: str) -> Any:
+        words = ("customer", *words, "--json")
+        done = await asyncio.to_thread(CliRunner().invoke, app, words, env=shared_stack.env)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)
+
+    customer = await easypay("create", merchant, "--reference", "C-9", "--email", "ada@example.com")
+    method = await add_card(keeper, customer)
+    assert [each["id"] for each in (await easypay("list", merchant))["data"]] == [customer["id"]]
+    shown = await easypay("show", customer["id"])
+    assert shown["default_payment_method"] == method["id"]
+    assert (await easypay("methods", customer["id"]))["data"] == [method]
+    await easypay("delete-method", method["id"])
+    assert (await keeper.client.get(f"/payment_methods/{method['id']}")).status_code == 404
+    await easypay("delete", customer["id"])
+    assert (await easypay("list", merchant))["data"] == []
+    left = "SELECT kind FROM vault_work WHERE merchant_id = $1 ORDER BY kind"
+    rows = await shared_stack.fetch(left, keeper.merchant_id)
+    assert [row["kind"] for row in rows] == ["method", "profile"]  # for a worker
 
 
 async def test_no_card_number_and_no_card_code_is_stored(shared_stack: Stack, keeper: Shop) -> None:

@@ -17,8 +17,10 @@ from easypay import ids
 from easypay.command_line.event_stories import STORIES, Stage
 from easypay.command_line.main import app
 from easypay.command_line.trial_shop import TrialFailed, TrialShop, simulator_at
+from easypay.customers.expiring import tell_of_expiring
+from easypay.merchants.model import SCOPES
 from easypay.payments import resolver_rows
-from easypay.webhooks.model import TYPES
+from easypay.webhooks.model import DISABLED, TYPES
 from easypay.webhooks.signing import new_secret
 from harness import QUICKER, Shop, Stack, connected, free_port, own_stack, payment_uuid
 from harness.commands import run_easypay
@@ -128,7 +130,9 @@ def test_what_cannot_be_is_refused_in_one_clear_line(
 
 
 async def trial(stack: Stack) -> tuple[Shop, TrialShop]:
-    shop = await stack.shop(stack.only_gateway, raw_cards=False)
+    few = await stack.shop(stack.only_gateway, raw_cards=False)
+    await few.client.aclose()
+    shop = await stack.with_key(few, scopes=SCOPES)
     made = TrialShop(
         api=shop.url,
         key=shop.secret,
@@ -151,18 +155,32 @@ async def happens(stack: Stack, name: str) -> None:
     def hurry(payment_id: str) -> None:
         asyncio.run_coroutine_threadsafe(look_now(payment_id), loop).result(20)
 
+    async def tell_now() -> None:
+        async with connected(stack.dsn) as connection:
+            await tell_of_expiring(connection)
+
+    def tell_of_cards() -> None:
+        asyncio.run_coroutine_threadsafe(tell_now(), loop).result(20)
+
     story = STORIES[name]
-    stage = Stage(hurry, lambda: None, late_ms=4000)
+    stage = Stage(hurry, lambda: None, late_ms=4000, tell_of_expiring=tell_of_cards)
 
     def tell() -> list[str]:
         payment_id = story.tell(made, stage)
-        if payment_id is None:
+        if payment_id is None and story.type == DISABLED:
             return [story.type]
+        if payment_id is None:  # of a customer: there it is only in the feed
+            made.until(lambda: story.type in told(made), within_s=20, what=f"{story.type} is told")
+            return told(made)
         made.has(payment_id, story.type, within_s=20)
         return made.types_of(payment_id)
 
     assert story.type in await asyncio.to_thread(tell), name
     await shop.client.aclose()
+
+
+def told(shop: TrialShop) -> list[str]:
+    return [event["type"] for event in shop.get("/events")["data"]]
 
 
 async def test_every_event_can_be_triggered(stack: Stack) -> None:
