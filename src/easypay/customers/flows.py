@@ -78,7 +78,9 @@ GRACE_S: Final = 15.0
 """How long after a call's deadline a worker looks after what was not recorded, in seconds."""
 _SOON_S: Final = 2.0
 """How soon a worker looks after a call whose answer was not clear."""
+_NOT_SHOWN: Final = "the processor does not show the new payment method yet; ask in a minute"
 _IS_YOUNG: Final = "SELECT db_now() < $1::timestamptz + make_interval(secs => $2)"
+_NOT_FOUND: Final = ("method_not_found", "profile_not_found")
 _NO_ROOM: Final = ("profile_full", "profile_not_found")
 """Refusals of a profile, not of the method: another profile takes it."""
 
@@ -249,10 +251,7 @@ class Customers:
             and answer.word in _NO_ROOM
             and begun.profile.customer_profile_id is not None
         ):
-            async with self._pool.acquire() as connection:
-                begun = await method_rows.to_new_profile(
-                    connection, begun, self._call_s, full=answer.word == "profile_full"
-                )
+            begun = await self._to_new_profile(begun, full=answer.word == "profile_full")
             answer = await self._ask_to_store(vault, login.account, customer, begun, new)
         if isinstance(answer, Stored):
             answer = await self._with_details(vault, login.account, answer)
@@ -260,6 +259,20 @@ class Customers:
         self._changed(method.merchant_id, method.mode, method.customer_id)
         failpoints.reach("method_recorded")
         return Kept(method, existed=method.id != begun.method.id)
+
+    async def _to_new_profile(self, begun: Begun, *, full: bool) -> Begun:
+        """Let a method go into a new profile. If the vault does not know the one before, although
+        that is old, somebody has deleted it there."""
+        before, method = begun.profile, begun.method
+        is_gone = not full and not await self._is_young(before.made_at)
+        async with self._pool.acquire() as connection:
+            moved = await method_rows.to_new_profile(connection, begun, self._call_s, full=full)
+            if is_gone:
+                log.warning("profile %s was deleted at the processor", before.id)
+                await method_rows.record_profile_gone(
+                    connection, method.merchant_id, method.mode, before.id
+                )
+        return moved
 
     def _ask_to_store(
         self,
@@ -444,6 +457,8 @@ class Customers:
         )
         answer = await self._vaults(method.processor).update(request, self._deadline())
         failpoints.reach("method_changed")
+        if await self._may_still_come(answer, method.stored_at):
+            answer = VaultUnknown(reason=_NOT_SHOWN)
         key = key_of(method)
         async with self._pool.acquire() as connection:
             match answer:
@@ -489,6 +504,8 @@ class Customers:
             case VaultDone():
                 return Validity(True)
             case VaultRefused():
+                if await self._may_still_come(answer, method.stored_at):
+                    return Validity(None, reason=f"Nobody was asked: {_NOT_SHOWN}.")
                 if answer.word == "method_not_found":
                     async with self._pool.acquire() as connection:
                         await method_rows.record_gone(connection, key_of(method))
@@ -501,8 +518,14 @@ class Customers:
 
     async def _may_still_come(self, answer: ChangeAnswer, stored_at: datetime | None) -> bool:
         """Whether the vault knew nothing of it, and may only not know it yet."""
-        if not isinstance(answer, VaultDone) or not answer.was_gone or stored_at is None:
-            return False
+        if isinstance(answer, VaultDone):
+            unknown_there = answer.was_gone
+        else:
+            unknown_there = isinstance(answer, VaultRefused) and answer.word in _NOT_FOUND
+        return unknown_there and await self._is_young(stored_at)
+
+    async def _is_young(self, stored_at: datetime | None) -> bool:
+        """Whether the vault may not show yet what it stored then."""
         return bool(await self._pool.fetchval(_IS_YOUNG, stored_at, NEW_FOR_S))
 
     async def account_of(self, merchant_id: UUID, login_id: UUID) -> Account | None:
@@ -572,8 +595,7 @@ def shows(method: VaultedMethod, of: Method) -> bool:
 def _is_gone(answer: ChangeAnswer) -> bool:
     """Whether an answer to a deletion says that there is nothing left."""
     return isinstance(answer, VaultDone) or (
-        isinstance(answer, VaultRefused)
-        and answer.word in ("method_not_found", "profile_not_found")
+        isinstance(answer, VaultRefused) and answer.word in _NOT_FOUND
     )
 
 
