@@ -20,6 +20,7 @@ from breadth import TIMES
 from easypay.card_numbers import contains_card_number
 from easypay.db import embedded
 from easypay.db.embedded import Cluster
+from easypay.merchants.model import SCOPES
 from easypay.processors.base import CvvMatch
 from harness import (
     ADMIN_KEY,
@@ -100,12 +101,15 @@ async def day(verbose: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Asy
                 headers = repr(response.headers.raw).encode()
                 day.bodies.append((str(response.request.url), headers + body))
 
-            day.shop.client.event_hooks["response"].append(keep)
+            keeper = await stack.with_key(day.shop, scopes=SCOPES)
+            for client in (day.shop.client, keeper.client):
+                client.event_hooks["response"].append(keep)
             await _good(day)
             await _faulty(day)
             await _bad(day)
             await all_known(stack, day.shop)
             assert await audit(stack, day.shop) == []
+            await _stored(day, keeper)  # the processor validates a card by a transaction
             await _killed(day)
             for payment in await day.shop.all("/payments"):
                 for child in ("operations", "events", "refunds"):
@@ -217,6 +221,42 @@ async def _bad(day: Day) -> None:
         ):
             answer = await send("POST", "/admin/merchants", json=body, headers=admin)
             assert 400 <= answer.status_code < 500, answer.text
+
+
+async def _stored(day: Day, keeper: Shop) -> None:
+    """Store cards for a customer: good ones, with and without an answer, and in wrong places."""
+    customer = (await keeper.post("/customers", {"email": "ada@example.com"})).json()["id"]
+    path = f"/customers/{customer}/payment_methods"
+    for number, code in CODES.items():
+        made = await keeper.post(path, {"payment_method": card(number, cvc=code)})
+        assert made.status_code == 201, made.text
+    method = f"/payment_methods/{made.json()['id']}"
+    await keeper.client.post(f"{method}/validate", json={"cvc": "913"})
+    for kind in ("drop_reply", "error_after", "garbage", "reset_before"):
+        adding = "createCustomerPaymentProfileRequest"
+        await day.stack.simulator.fault(kind, keeper.login, method=adding)
+        body = {"payment_method": card(NUMBERS[-1], exp_year=2036, cvc="913")}
+        assert (await keeper.post(path, body)).status_code < 500
+    for text in texts(0):
+        answers = [
+            *[
+                await keeper.post("/customers", {name: text})
+                for name in ("reference", "name", "description", "email", text)
+            ],
+            await keeper.post("/customers", {"metadata": {"note": f"card {text}"}}),
+            await keeper.post("/customers", {}, key=text),
+            await keeper.client.patch(f"/customers/{customer}", json={"name": text}),
+            await keeper.client.patch(method, json={"billing_address": {"line1": text}}),
+            await keeper.client.patch(method, json={"exp_year": text}),
+            await keeper.client.post(f"{method}/validate", json={"cvc": text}),
+            await keeper.post(path, {"payment_method": card(text, exp_year=2001)}),
+            await keeper.post(path, {"payment_method": {"type": "payment", "payment": text}}),
+            await keeper.client.get(f"/customers/{text}"),
+        ]
+        for answer in answers:
+            assert 400 <= answer.status_code < 500, (answer.request.url, answer.text)
+    await keeper.client.get("/customers", params={"reference": VISA})
+    await keeper.client.aclose()
 
 
 _JSON = {"content-type": "application/json"}
