@@ -1,6 +1,7 @@
 """Every event reaches every endpoint that wants it: at least once, in order, whoever else fails."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,8 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from easypay import clock, ids
+from easypay.customers import store
+from easypay.customers.model import Asked, CustomerFields
 from easypay.db import work_list
 from easypay.db.connections import Lane
 from easypay.db.embedded import Cluster
@@ -168,6 +171,34 @@ async def test_an_event_reaches_each_endpoint_that_wants_it(bench: Bench) -> Non
     message = bench.receiver.of("/refunds")[0].json
     assert (message["type"], message["id"]) == ("refund.succeeded", refunded)
     assert (message["amount"], message["api_version"]) == (100, "v1")
+
+
+async def test_an_event_of_a_customer_is_told_with_the_customer_as_it_was(bench: Bench) -> None:
+    endpoint, _ = await bench.endpoint(types=["customer.created", "customer.updated"])
+    asked = Asked(bench.merchant_id, Mode.TEST, "key", b"request")
+    async with bench.pool.acquire() as connection:
+        made, _ = await store.create(connection, asked, CustomerFields(name="Ada"))
+        await store.update(
+            *(connection, bench.merchant_id, Mode.TEST, made.id),
+            store.CustomerChange(name="Eve"),
+            None,
+        )
+    bench.receiver.answer = lambda got: 500 if got.json["type"] == "customer.created" else 200
+    await bench.happen()  # numbers all events
+    async with bench.working():
+        await bench.arrived(1)
+        await bench.left(2)
+        bench.receiver.answer = lambda _: 200
+        await bench.due_now()
+        await bench.left()
+    first, again, second = [got.json for got in bench.receiver.got]
+    assert first == again
+    assert first.keys() == {"type", "timestamp", "id", "api_version", "mode", "data"}
+    assert first["data"]["id"] == ids.typed(ids.CUSTOMER, made.id)
+    assert (first["data"]["name"], second["data"]["name"]) == ("Ada", "Eve")
+    attempt = (await bench.attempts(endpoint))[0]
+    sent = await sent_requests.sent_request(bench.pool, endpoint, attempt)
+    assert json.loads(sent.body or "") == first
 
 
 async def test_a_failed_event_holds_back_its_payments_later_ones_only(bench: Bench) -> None:
