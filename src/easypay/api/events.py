@@ -46,7 +46,7 @@ _NEWS: Final = """
 _HEAD: Final = "SELECT last_seq FROM feed_head"
 
 
-class EventPage(msgspec.Struct, frozen=True):
+class FeedEventPage(msgspec.Struct, frozen=True):
     """Events, oldest first. `next_cursor` is never null: ask with it for what comes after."""
 
     data: list[FeedEventView]
@@ -168,7 +168,7 @@ class EventsApi:
         else:
             views = await objects_of(self._reading, page.events)
         cursor = self._cursors.write(page.after.event_id, caller, _SCOPE, page.after.position)
-        response = Response(200, encode(EventPage(list(views), page.more, cursor)))
+        response = Response(200, encode(FeedEventPage(list(views), page.more, cursor)))
         if waits:
             response.headers = [(b"preference-applied", b"wait=%d" % wait_s)]
         return response

@@ -225,9 +225,9 @@ def _feed() -> dict[tuple[str, int], Examples]:
     return {
         ("events_list", 200): {
             "page": Example(
-                "Captured, then refunded", as_json(events.EventPage(found, False, CURSOR))
+                "Captured, then refunded", as_json(events.FeedEventPage(found, False, CURSOR))
             ),
-            "none": Example("Nothing new", as_json(events.EventPage([], False, CURSOR))),
+            "none": Example("Nothing new", as_json(events.FeedEventPage([], False, CURSOR))),
         }
     }
 

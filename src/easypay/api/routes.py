@@ -369,7 +369,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "the payment as it was then. The order never changes, and nothing is put before what was "
         "shown: ask again with `next_cursor` as `after` for what came later. An event may come "
         "twice, with the same id. `Prefer: wait=30` waits for an event if there is none.",
-        replies={200: events.EventPage},
+        replies={200: events.FeedEventPage},
         query=events.QUERY,
         headers=("Prefer",),
         scope="events:read",
