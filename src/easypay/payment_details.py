@@ -77,7 +77,7 @@ class PaymentDetails(msgspec.Struct, frozen=True, gc=False):
     statement_descriptor: StatementDescriptor | None = None
 
 
-INTENT_TYPE: Final = "payment_intent_2"
+INTENT_TYPE: Final = "payment_intent_3"
 """The row type of a payment that begins (`payments/statements.py`); it has all these fields. A new
 text needs a new type, because the gateway of the version before goes on using the old one."""
 

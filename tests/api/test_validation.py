@@ -72,9 +72,10 @@ def refused(body: Any, kind: type = CreatePayment) -> ValidationFailed:
         ({"descripton": "x"}, "descripton is not a field of this call; did you mean description?"),
         ({"colour": "x"}, "colour is not a field of this call."),
         ({"payment_method": {"type": "cash"}},
-         'payment_method.type must be "accept_token", "bank_account" or "card".'),
+         'payment_method.type must be "accept_token", "bank_account", "card" or "stored".'),
         ({"payment_method": {}},
-         'payment_method.type is missing: send "accept_token", "bank_account" or "card".'),
+         'payment_method.type is missing: send "accept_token", "bank_account", "card" or '
+         '"stored".'),
         ({"payment_method": card(exp_month=13)},
          "payment_method.card.exp_month must be an integer from 1 to 12."),
         ({"payment_method": card(cvc=907)}, "payment_method.card.cvc must be text of 3 or 4 "

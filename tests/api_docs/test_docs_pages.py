@@ -35,6 +35,7 @@ from harness import (
     mint_token,
     random_name,
 )
+from harness.stored import stored_method
 
 PAGES = {f"/docs/{topic}".rstrip("/"): topic_page(topic) for topic in ("", *TOPICS)}
 PAGES |= {f"/problems/{code}": problem_page(code) for code in PROBLEMS}
@@ -203,6 +204,9 @@ async def test_every_request_on_the_pages_is_accepted(
                 token = await mint_token(simulated.simulator, shop.login)
                 given["payment_method"]["accept_token"] = token
                 body = json.dumps(given)
+            elif '"stored":' in body:
+                stored = await stored_method(simulated, shop)
+                body = json.dumps(json.loads(body) | {"payment_method": stored.pays()})
             answer = await client.request(method, path, headers=headers, content=body)
             assert answer.status_code < 300, (operation, text, answer.text)
             tried += 1

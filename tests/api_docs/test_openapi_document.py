@@ -46,11 +46,13 @@ async def test_the_gateway_serves_it_and_a_page_for_every_call(gateway: Gateway)
         assert (await client.get("/problems/none")).status_code == 404
 
 
-def test_a_payment_method_is_exactly_one_of_the_three() -> None:
+def test_a_payment_method_is_exactly_one_of_the_four() -> None:
     schemas = document()["components"]["schemas"]
     method = schemas["CreatePayment"]["properties"]["payment_method"]
     assert method["discriminator"]["propertyName"] == "type"
-    assert set(method["discriminator"]["mapping"]) == {"card", "accept_token", "bank_account"}
+    assert set(method["discriminator"]["mapping"]) == {
+        *("card", "accept_token", "bank_account", "stored")
+    }
     one_of = Draft202012Validator({"oneOf": method["oneOf"], "components": {"schemas": schemas}})
     bodies = request_examples(CreatePayment)
     for kind in method["discriminator"]["mapping"]:

@@ -39,6 +39,7 @@ from easypay.api.numbered_pages import NumberedPage, Pagination
 from easypay.api.statistics import statistics_view
 from easypay.clock import rfc3339
 from easypay.customers.model import Customer, Failure, Method, State
+from easypay.customers.paying import CustomerOfPayment
 from easypay.customers.refusals import why_failed
 from easypay.customers.views import customer_view, method_view
 from easypay.exporting.columns import COLUMNS
@@ -47,7 +48,7 @@ from easypay.merchants.model import ApiKey, Merchant
 from easypay.mode import Mode
 from easypay.payments.duplicate_report import Group, Member
 from easypay.payments.event_objects import API_VERSION, FeedEventView
-from easypay.payments.expansion import expanded
+from easypay.payments.expansion import expanded, with_customer
 from easypay.payments.statistics import Bucket, Question, Statistics, nothing
 from easypay.payments.views import operation_view, payment_view, refund_view
 from easypay.webhooks.model import Attempt, Endpoint
@@ -55,6 +56,7 @@ from easypay.webhooks.model import Attempt, Endpoint
 _REPLIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "payments_create": (
         ("captured", "Captured: the money is taken"),
+        ("by_stored", "Captured with a stored payment method"),
         ("flagged", "Captured, and it looks like an earlier payment"),
         ("authorized", "Authorized: the money is held until it is captured"),
         ("declined", "Declined: the issuer said no; an outcome, not an error"),
@@ -124,6 +126,8 @@ def _payment_reads() -> dict[tuple[str, int], Examples]:
     told = stories()
     refund = told["refund"]
     with_refunds = expanded(payment_view(refund.payment), [refund.operation], ["refunds"])
+    by_stored = payment_view(told["by_stored"].payment)
+    with_its_customer = with_customer(by_stored, {_CUSTOMER.id: _CUSTOMER})
     return {
         ("payments_list", 200): {
             "page": Example(
@@ -152,8 +156,16 @@ def _payment_reads() -> dict[tuple[str, int], Examples]:
             ),
             "declined": Example("Declined", as_json(payment_view(told["declined"].payment))),
             "expanded": Example("With its refunds (`expand=refunds`)", as_json(with_refunds)),
+            "customer": Example(
+                "With its customer (`expand=customer`)", as_json(with_its_customer)
+            ),
         },
     }
+
+
+_CUSTOMER: Final = CustomerOfPayment(
+    CUSTOMER_UUID, "C-7781", "ada@example.com", "Ada Byron", None, deleted=False
+)
 
 
 def _reads_of_parts() -> dict[tuple[str, int], Examples]:

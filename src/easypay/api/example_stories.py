@@ -9,9 +9,20 @@ import msgspec
 from msgspec.structs import replace
 
 from easypay import ids
-from easypay.api.examples import AT, CALLER, HOLD, SALE, example_id
+from easypay.api.examples import (
+    AT,
+    BY_STORED,
+    CALLER,
+    CUSTOMER_UUID,
+    HOLD,
+    MERCHANT_UUID,
+    METHOD_UUID,
+    SALE,
+    example_id,
+)
 from easypay.api.http import encode
 from easypay.clock import rfc3339
+from easypay.customers.paying import PayableMethod
 from easypay.payments.begin import Ask, new_operation, new_payment
 from easypay.payments.model import Kind, Operation, Payment
 from easypay.payments.outcome_changes import Evidence, Learned, decide, payment_after
@@ -27,6 +38,7 @@ from easypay.processors.base import (
     Rejected,
     Unknown,
 )
+from easypay.processors.customer_vault import MethodIds
 
 PROCESSOR: Final = "authorize_net"
 
@@ -46,9 +58,29 @@ class Told(msgspec.Struct, frozen=True):
     event: dict[str, Any] | None
 
 
-def _intent(body: CreatePayment, name: str = "first") -> tuple[Payment, Operation]:
+STORED: Final = PayableMethod(
+    method_id=METHOD_UUID,
+    customer_id=CUSTOMER_UUID,
+    login_id=MERCHANT_UUID,
+    processor=PROCESSOR,
+    ids=MethodIds("39598611", "35000411"),
+    type="card",
+    brand="visa",
+    last4="1111",
+    exp_month=12,
+    exp_year=2030,
+    card_fingerprint=None,
+    network_transaction_id=None,
+    stored_at_ms=0,
+)
+
+
+def _intent(
+    body: CreatePayment, name: str = "first", stored: PayableMethod | None = None
+) -> tuple[Payment, Operation]:
     """A payment and its first operation as they stand when the processor is called."""
-    new = new_payment(Ask(CALLER, name, bytes(32)), body, PROCESSOR, lambda number: bytes(32), AT)
+    ask = Ask(CALLER, name, bytes(32))
+    new = new_payment(ask, body, PROCESSOR, lambda number: bytes(32), AT, stored)
     payment = replace(new.payment, id=example_id(ids.PAYMENT, name), active_operation=None)
     return payment, _operation(payment, new.operation.kind, body.amount, at=AT)
 
@@ -192,6 +224,8 @@ def _create(told: _Stories) -> tuple[Payment, Payment, Payment]:
     again, operation = _intent(msgspec.convert(SALE, CreatePayment), "second")
     again = replace(again, possible_duplicate_of=captured.id)
     told.tell("flagged", (again, operation), replace(_YES, transaction_id="60198237466"))
+    by_stored = _intent(msgspec.convert(BY_STORED, CreatePayment), "stored", STORED)
+    told.tell("by_stored", by_stored, replace(_YES, transaction_id="60198237467"))
     held = told.tell("authorized", hold, replace(_YES, transaction_id="60198237463"))
     told.tell("declined", _intent(msgspec.convert(SALE, CreatePayment), "second"), _NO)
     in_review = told.tell(

@@ -119,13 +119,27 @@ SALE: Final = {
     "order_reference": "order-1001",
 }
 
+BY_STORED: Final = {
+    **SALE,
+    "payment_method": {"type": "stored", "stored": {"id": METHOD_ID, "cvc": "123"}},
+}
+
 _REQUESTS: Final[Mapping[type, Examples]] = {
     CreatePayment: {
         "card": Example("Card", SALE),
         "accept_token": Example("Accept.js token", {**SALE, "payment_method": _TOKEN}),
         "bank_account": Example("Bank account", {**SALE, "payment_method": _BANK_ACCOUNT}),
+        "stored": Example("Stored payment method", BY_STORED),
+        "by_merchant": Example(
+            "Stored payment method, started by the merchant",
+            {
+                **SALE,
+                "payment_method": {"type": "stored", "stored": {"id": METHOD_ID}},
+                "stored_credential": {"initiator": "merchant", "recurring": True},
+            },
+        ),
         "stored_credential": Example(
-            "Card on file",
+            "Card on file that the merchant keeps",
             {
                 **SALE,
                 "stored_credential": {

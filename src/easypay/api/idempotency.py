@@ -14,7 +14,12 @@ from easypay.api.repeated_fields import is_accounted_for, refuse_repeated_keys
 from easypay.card_numbers import contains_card_number
 from easypay.errors import IdempotencyKeyInvalid, IdempotencyKeyMissing
 from easypay.hmac_sha256 import Digest
-from easypay.payments.requests import CardMethod, CreatePayment
+from easypay.payments.requests import (
+    CardMethod,
+    CreatePayment,
+    StoredPaymentMethod,
+    without_cvc,
+)
 
 MAX_KEY: Final = 255
 KEY_RULE: Final = f"Use 1 to {MAX_KEY} printable ASCII characters; a UUID will do."
@@ -82,6 +87,9 @@ def canonical_payment(request: Request, body: CreatePayment) -> bytes:
         left_out = 1
         card = msgspec.structs.replace(method.card, cvc=None)
         body = msgspec.structs.replace(body, payment_method=CardMethod(card))
+    elif isinstance(method, StoredPaymentMethod) and method.stored.cvc is not None:
+        left_out = 1
+        body = without_cvc(body, method)
     form = _json.encode(_CanonicalPayment(*_fields_of(body)))
     if not is_accounted_for(request.body, form, left_out):
         refuse_repeated_keys(request.body)

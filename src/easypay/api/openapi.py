@@ -34,7 +34,7 @@ from easypay.api.examples import (
 from easypay.api.http import JSON, encode
 from easypay.api.idempotency import KEY_RULE, MAX_KEY
 from easypay.api.numbered_pages import NumberedPage
-from easypay.api.paging import DEFAULT_LIMIT, MAX_LIMIT, ORDERS, Page
+from easypay.api.paging import DEFAULT_LIMIT, EXPAND_PATTERN, MAX_LIMIT, ORDERS, Page
 from easypay.api.routes import ROUTES, TOPICS, Route
 from easypay.api.schemas import REF, Schema
 from easypay.api.statistics import BY, INTERVALS
@@ -236,9 +236,9 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
     ),
     "expand": (
         "query",
-        "Show each payment with its first 20 `refunds` or `operations`; `refunds,operations` for "
-        "both.",
-        {"type": "string", "pattern": "^(refunds(,operations)?|operations(,refunds)?)$"},
+        "Show each payment with its first 20 `refunds` or `operations`, or with its `customer`; "
+        "several with commas between, such as `refunds,customer`.",
+        {"type": "string", "pattern": EXPAND_PATTERN},
         "refunds",
     ),
     "query.page": (

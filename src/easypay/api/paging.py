@@ -4,6 +4,7 @@ import base64
 import binascii
 import hmac
 from datetime import datetime, timedelta
+from itertools import permutations
 from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
@@ -20,7 +21,9 @@ from easypay.payments.lists import Span
 FIRST_ID: Final = UUID(int=0)
 CREATED: Final = ("created_from", "created_to")
 ORDERS: Final = ("newest", "oldest")
-EXPANDABLE: Final = ("refunds", "operations")
+EXPANDABLE: Final = ("refunds", "operations", "customer")
+_EXPANSIONS: Final = [",".join(each) for n in (1, 2, 3) for each in permutations(EXPANDABLE, n)]
+EXPAND_PATTERN: Final = f"^({'|'.join(_EXPANSIONS)})$"
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 100
 _SIGNATURE: Final = 16
@@ -144,7 +147,7 @@ def expand_of(query: dict[str, str]) -> tuple[str, ...]:
     asked = tuple(text.split(","))
     if not set(asked) <= set(EXPANDABLE) or len(set(asked)) < len(asked):
         raise invalid_query(
-            "expand", f"Use {' or '.join(EXPANDABLE)}, or both with a comma between."
+            "expand", f"Use {', '.join(EXPANDABLE)}, each once, with a comma between them."
         )
     return asked
 

@@ -37,6 +37,7 @@ from easypay.api.payments import payment_id_of
 from easypay.api.read_from import read_from
 from easypay.api.waiting import Waiting, wait_of
 from easypay.clock import rfc3339
+from easypay.customers.paying import customers_of
 from easypay.db.partitions import Months
 from easypay.errors import NotFound
 from easypay.merchants.directory import Directory
@@ -184,7 +185,14 @@ class ReadingApi:
         payments: Sequence[UUID],
         expand: Sequence[str],
     ) -> Sequence[Any]:
-        """Add children to payments, with one statement for all of them."""
+        """Add children and customers to payments, with one statement for all of each."""
+        if "customer" in expand:
+            wanted = expansion.customer_ids(views)
+            customers = await customers_of(lists, caller.merchant_id, caller.mode, wanted)
+            views = [expansion.with_customer(view, customers) for view in views]
+            expand = [each for each in expand if each != "customer"]
+            if not expand:
+                return views
         children = await lists.operations_of(
             caller.merchant_id,
             caller.mode,

@@ -32,6 +32,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "AcceptTokenBody": "AcceptToken",
     "BankAccountBody": "BankAccount",
     "StoredCredentialBody": "StoredCredential",
+    "StoredMethodBody": "StoredMethodToCharge",
     "Status": "PaymentStatus",
 }
 
@@ -281,6 +282,10 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "Operation.processor_ms": "The processor's response time in milliseconds.",
     "Operation.reference": "The 20 characters sent to the processor as the invoice number.",
     "PaymentMethod.type": "`card`, `accept_token` or `bank_account`.",
+    "PaymentMethod.id": {
+        "description": "The stored payment method that was charged. Absent if none was.",
+        "pattern": "^pm_[0-9a-f]{32}$",
+    },
     "PaymentMethod.brand": _line("""
         `visa`, `mastercard`, `amex`, `discover`, `jcb`, `diners`, `unionpay`, or `echeck` for
         a bank account."""),
@@ -340,9 +345,16 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "SetAccount.check": "Ask the processor first, and save only what it accepts.",
     "StoredCredential.initiator": "The `customer`, if present; the `merchant`, if by agreement.",
     "StoredCredential.first": "Whether the customer agrees to it with this payment.",
+    "StoredCredential.reason": "Why the merchant starts it. Only with `initiator: merchant`.",
+    "StoredMethodToCharge.id": {
+        "description": "The payment method's id.", "pattern": "^pm_[0-9a-f]{32}$",
+    },
+    "StoredMethodToCharge.cvc": "The card code, if the customer has typed it. Never stored.",
+    "StoredPaymentMethod.stored": "The stored payment method.",
     "StoredCredential.recurring": "Whether it is part of a series.",
-    "StoredCredential.network_transaction_id":
-        "`processor.network_transaction_id` of the first payment.",
+    "StoredCredential.network_transaction_id": _line("""
+        `processor.network_transaction_id` of the first payment. A stored payment method
+        remembers it."""),
     "Bucket.from": {"description": "Its beginning.", "format": "date-time"},
     "Bucket.to": {"description": "Its end: the next begins there.", "format": "date-time"},
     "Statistics.from": {"description": "The beginning.", "format": "date-time"},
@@ -354,6 +366,17 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "RotateKey.overlap_seconds": "How long the old key keeps working, in seconds.",
     "Page.data": "The rows of this page.",
     "Page.has_more": "Whether another page follows.",
+    "Payment.customer": _line("""
+        The id of the customer whose stored payment method was charged; with `expand=customer` the
+        customer, as it is now. Absent if no stored payment method was charged."""),
+    "ExpandedCustomer.id": {
+        "description": "The customer's id.", "pattern": "^cus_[0-9a-f]{32}$",
+    },
+    "ExpandedCustomer.reference": "The merchant's own id of the customer.",
+    "ExpandedCustomer.email": "The customer's e-mail address.",
+    "ExpandedCustomer.name": "The customer's name.",
+    "ExpandedCustomer.description": "What the merchant noted.",
+    "ExpandedCustomer.deleted": "Whether the customer was deleted since.",
     "Payment.refunds": "With `expand=refunds`: its oldest refunds. Absent otherwise.",
     "Payment.operations": "With `expand=operations`: its oldest operations. Absent otherwise.",
     "ExpandedRefunds.data": "The refunds, oldest first, 20 at most.",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
+from easypay import ids
 from easypay.payment_details import DETAIL_FIELDS
 
 
@@ -40,6 +41,8 @@ class Column(NamedTuple):
     nullable: bool = False
     optional: bool = False
     """Whether the API leaves the field out if there is no value."""
+    prefix: str = ids.PAYMENT
+    """Of an id."""
 
     @property
     def name(self) -> str:
@@ -49,6 +52,10 @@ class Column(NamedTuple):
 
 def _texts(prefix: str, *columns: str) -> list[Column]:
     return [Column(prefix + each, each, Kind.TEXT, nullable=True) for each in columns]
+
+
+def _optional_id(field: str, column: str, prefix: str) -> Column:
+    return Column(field, column, Kind.ID, nullable=True, optional=True, prefix=prefix)
 
 
 COLUMNS: Final[Sequence[Column]] = (
@@ -64,6 +71,7 @@ COLUMNS: Final[Sequence[Column]] = (
     Column("payment_method.last4", "card_last4", Kind.TEXT, nullable=True),
     Column("payment_method.exp_month", "card_exp_month", Kind.NUMBER, nullable=True),
     Column("payment_method.exp_year", "card_exp_year", Kind.NUMBER, nullable=True),
+    _optional_id("payment_method.id", "payment_method_id", ids.PAYMENT_METHOD),
     Column("decline_code", "decline_code", Kind.TEXT, nullable=True),
     Column("processor.name", "processor", Kind.TEXT),
     *_texts("processor.", "transaction_id", "auth_code", "avs_result", "cvv_result"),
@@ -78,7 +86,8 @@ COLUMNS: Final[Sequence[Column]] = (
     Column("version", "version", Kind.NUMBER),
     Column("created_at", "created_at", Kind.TIME),
     Column("updated_at", "updated_at", Kind.TIME),
-    Column("possible_duplicate_of", "possible_duplicate_of", Kind.ID, nullable=True, optional=True),
+    _optional_id("possible_duplicate_of", "possible_duplicate_of", ids.PAYMENT),
+    _optional_id("customer", "customer_id", ids.CUSTOMER),
 )
 NAMES: Final = tuple(column.name for column in COLUMNS)
 
@@ -100,7 +109,7 @@ def _csv(column: Column, harmless: bool) -> str:
     name = column.column
     match column.kind:
         case Kind.ID:
-            return _id(name)
+            return _id(column)
         case Kind.TIME:
             return _time(name)
         case Kind.TEXT if harmless:
@@ -120,7 +129,7 @@ def json_select() -> str:
             template += f',"{parent}":{{' if parent else ""
             inside = parent
         value = _json(column)
-        if column.optional:  # it is the last, so the comma before it is its own
+        if column.optional:  # the last ones of their object, so the comma before each is its own
             template += "%s"
             values.append(f"""coalesce(',"{leaf}":' || {value}, '')""")
             continue
@@ -138,7 +147,7 @@ def _json(column: Column) -> str:
     name = column.column
     match column.kind:
         case Kind.ID:
-            return f"""'"' || {_id(name)} || '"'"""
+            return f"""'"' || {_id(column)} || '"'"""
         case Kind.WORD:
             return f"""'"' || {name} || '"'"""
         case Kind.TIME:
@@ -149,9 +158,9 @@ def _json(column: Column) -> str:
             return f"{name}::text"
 
 
-def _id(column: str) -> str:
-    """Return the SQL of `ids.typed(ids.PAYMENT, ...)`."""
-    return f"'pay_' || encode(uuid_send({column}), 'hex')"
+def _id(column: Column) -> str:
+    """Return the SQL of `ids.typed(...)`."""
+    return f"'{column.prefix}_' || encode(uuid_send({column.column}), 'hex')"
 
 
 def _time(column: str) -> str:

@@ -5,13 +5,14 @@ Pure. `flows` calls this before anything is written or sent.
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 from uuid import UUID
 
 import msgspec
 
 from easypay import ids
 from easypay.card_numbers import brand_of
+from easypay.customers.paying import PayableMethod
 from easypay.merchants.model import Caller
 from easypay.mode import Mode
 from easypay.payment_details import PaymentDetails, details_of
@@ -22,6 +23,7 @@ from easypay.payments.requests import (
     BillingAddress,
     CardMethod,
     CreatePayment,
+    StoredPaymentMethod,
 )
 from easypay.processors.base import (
     AcceptToken,
@@ -36,6 +38,7 @@ from easypay.processors.base import (
     RefundRequest,
     ReviewRequest,
     StoredCredential,
+    StoredMethod,
     VoidRequest,
 )
 
@@ -126,10 +129,14 @@ def new_payment(
     processor: str,
     card_fingerprint: Callable[[str], bytes],
     at: datetime,
+    stored: PayableMethod | None = None,
 ) -> NewPayment:
-    """Return a payment and the operation that creates it, as they are written before the call."""
+    """Return a payment and the operation that creates it, as they are written before the call.
+
+    `stored`: the method that the body names, if it names one.
+    """
     caller, operation_id = ask.caller, ids.new_id()
-    method_type, brand, last4, exp_month, exp_year = _snapshot(body)
+    method_type, brand, last4, exp_month, exp_year = _snapshot(body, stored)
     payment = Payment(  # by position, which is faster than by name: every payment comes here
         caller.merchant_id,
         ids.new_id(),
@@ -156,23 +163,30 @@ def new_payment(
         updated_at=at,
         login_id=None if caller.login is None else caller.login.id,
         possible_duplicate_of=None,
+        customer_id=None if stored is None else stored.customer_id,
+        payment_method_id=None if stored is None else stored.method_id,
         details=_details(body),
         answer=_NO_ANSWER,
     )
     kind = Kind.SALE if body.capture == "automatic" else Kind.AUTHORIZE
     number = _number_of(body)
+    hashed = None if number is None else card_fingerprint(number)
+    if stored is not None:
+        hashed = _fingerprint_of(stored, card_fingerprint)
     return NewPayment(
         key=ask.key,
         fingerprint=ask.fingerprint,
         payment=payment,
         operation=new_operation(payment, operation_id, kind, body.amount, at),
-        card_fingerprint=None if number is None else card_fingerprint(number),
+        card_fingerprint=hashed,
         customer=_text(body.customer),
         billing_address=_text(body.billing_address),
     )
 
 
-def _snapshot(body: CreatePayment) -> tuple[str, str | None, str | None, int | None, int | None]:
+def _snapshot(
+    body: CreatePayment, stored: PayableMethod | None
+) -> tuple[str, str | None, str | None, int | None, int | None]:
     """Return what is stored of a payment method: type, brand, last four, expiry month and year."""
     method = body.payment_method
     if isinstance(method, CardMethod):
@@ -180,6 +194,9 @@ def _snapshot(body: CreatePayment) -> tuple[str, str | None, str | None, int | N
         return "card", brand_of(card.number), card.number[-4:], card.exp_month, card.exp_year
     if isinstance(method, BankAccountMethod):
         return "bank_account", "echeck", method.bank_account.account_number[-4:], None, None
+    if stored is not None:
+        brand = "echeck" if stored.type == "bank_account" else stored.brand
+        return stored.type, brand, stored.last4, stored.exp_month, stored.exp_year
     return "accept_token", None, None, None, None
 
 
@@ -191,6 +208,14 @@ def _number_of(body: CreatePayment) -> str | None:
     if isinstance(method, BankAccountMethod):
         return f"{method.bank_account.routing_number}:{method.bank_account.account_number}"
     return None
+
+
+def _fingerprint_of(stored: PayableMethod, card_fingerprint: Callable[[str], bytes]) -> bytes:
+    """Return what duplicates of a stored method are found by: the card's, or if its number was
+    never known here, the method's own."""
+    return stored.card_fingerprint or card_fingerprint(
+        ids.typed(ids.PAYMENT_METHOD, stored.method_id)
+    )
 
 
 def new_operation(
@@ -214,11 +239,15 @@ def new_operation(
 
 
 def authorize_request(
-    account: Account, operation: Operation, payment: Payment, body: CreatePayment
+    account: Account,
+    operation: Operation,
+    payment: Payment,
+    body: CreatePayment,
+    stored: PayableMethod | None = None,
 ) -> AuthorizeRequest:
     """Return the request to the processor. It holds the card, so keep it only for the call.
 
-    `payment` is the one that `body` asks for, as it was begun.
+    `payment` is the one that `body` asks for, as it was begun. `stored`: as in `new_payment`.
     """
     address = body.billing_address
     customer = body.customer
@@ -228,12 +257,12 @@ def authorize_request(
         amount_minor=body.amount,
         currency=body.currency,
         capture=operation.kind is Kind.SALE,
-        method=_method(body),
+        method=_method(body, stored),
         details=payment.details,
         customer_email=None if customer is None else customer.email,
         customer_ip=None if customer is None else customer.ip_address,
         billing_address=None if address is None else Address(*msgspec.structs.astuple(address)),
-        stored_credential=_stored_credential(body),
+        stored_credential=_stored_credential(body, stored),
     )
 
 
@@ -268,7 +297,9 @@ def follow_up_request(account: Account, operation: Operation, payment: Payment) 
             assert_never(operation.kind)
 
 
-def _method(body: CreatePayment) -> Card | AcceptToken | BankAccount:
+def _method(
+    body: CreatePayment, stored: PayableMethod | None
+) -> Card | AcceptToken | BankAccount | StoredMethod:
     match body.payment_method:
         case CardMethod(card):
             return Card(
@@ -286,17 +317,35 @@ def _method(body: CreatePayment) -> Card | AcceptToken | BankAccount:
             )
         case AcceptTokenMethod(token):
             return AcceptToken(descriptor=token.data_descriptor, value=token.data_value)
+        case StoredPaymentMethod(named):
+            assert stored is not None, "a stored method is looked up before its payment begins"
+            return StoredMethod(
+                customer_profile_id=stored.ids.customer_profile_id,
+                payment_profile_id=stored.ids.payment_profile_id,
+                cvc=named.cvc,
+            )
 
 
-def _stored_credential(body: CreatePayment) -> StoredCredential | None:
+_BY_THE_CUSTOMER: Final = StoredCredential(initiator="customer", first=False, recurring=False)
+
+
+def _stored_credential(
+    body: CreatePayment, stored: PayableMethod | None
+) -> StoredCredential | None:
+    """Return what the card networks are told. A stored card is charged by its customer if the shop
+    does not say otherwise; the first payment's id is the one that the method remembers."""
     credential = body.stored_credential
     if credential is None:
-        return None
+        return _BY_THE_CUSTOMER if stored is not None and stored.type == "card" else None
+    network_id = credential.network_transaction_id
+    if stored is not None and network_id is None and credential.initiator == "merchant":
+        network_id = stored.network_transaction_id
     return StoredCredential(
         initiator=credential.initiator,
         first=credential.first,
         recurring=credential.recurring,
-        network_transaction_id=credential.network_transaction_id,
+        network_transaction_id=network_id,
+        reason=credential.reason,
     )
 
 

@@ -23,6 +23,7 @@ from easypay.db import archived_months
 from easypay.db.connections import LOST
 from easypay.db.group_commit import GroupCommitter
 from easypay.errors import (
+    EasyPayError,
     IdempotencyKeyReused,
     NotFound,
     ProcessorUnavailable,
@@ -57,9 +58,10 @@ from easypay.payments.model import (
     advance,
 )
 from easypay.payments.refusals import archived, not_sent, why_not
-from easypay.payments.requests import CreatePayment
+from easypay.payments.requests import CreatePayment, StoredPaymentMethod
 from easypay.payments.resolver import Resolver
 from easypay.payments.statements import LOST_OPERATION, Recorder
+from easypay.payments.stored_methods import NOT_KNOWN_YET, StoredCharge, StoredMethods
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes, provisional_reply
 from easypay.payments.views import body_of, payment_view, refund_view
 from easypay.processors.base import (
@@ -114,6 +116,7 @@ class Payments:
         processors: Processors,
         pool: Any,
         duplicates: DuplicateChecks,
+        stored: StoredMethods,
         login_of: Callable[[UUID, UUID], Awaitable[Login | None]],
         card_fingerprint: Callable[[str], bytes],
         deadline_s: float,
@@ -127,6 +130,7 @@ class Payments:
         self._processors = processors
         self._pool = pool
         self._duplicates = duplicates
+        self._stored = stored
         self._login_of = login_of
         self._card_fingerprint = card_fingerprint
         self._deadline_s = deadline_s
@@ -161,6 +165,8 @@ class Payments:
         Raises the reason if the request is refused; a decline or an unknown outcome is a Reply.
         A merchant may have the payment compared with its latest ones (`duplicates`).
         """
+        if isinstance(body.payment_method, StoredPaymentMethod):
+            return self._run(self._create_by_stored(ask, body))
         return self._run(self._create(ask, body))
 
     def capture(self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None) -> Flow:
@@ -192,15 +198,33 @@ class Payments:
             if not self._running:
                 self._quiet.set()
 
-    async def _create(self, ask: Ask, body: CreatePayment) -> Reply:
+    async def _create_by_stored(self, ask: Ask, body: CreatePayment) -> Reply:
+        """Take a payment with a stored method: look it up first, and let it learn afterwards."""
+        try:
+            ask, method = await self._stored.chosen(ask, body)
+        except EasyPayError:
+            # The method may have been usable when this was first sent: then that reply stands.
+            first = await first_reply(self._pool, ask)
+            if first is None:
+                raise
+            return first
+        charge = StoredCharge(self._stored, ask, body, method)
+        reply = await self._create(ask, body, charge)
+        await charge.learn()
+        return reply
+
+    async def _create(
+        self, ask: Ask, body: CreatePayment, charge: StoredCharge | None = None
+    ) -> Reply:
         started = monotonic()
         caller = ask.caller
+        stored = None if charge is None else charge.method
         if caller.login is None:
             first = await first_reply(self._pool, ask)
             if first is not None:
                 return first
         processor = login_of(caller).account.processor
-        new = new_payment(ask, body, processor, self._card_fingerprint, clock.now())
+        new = new_payment(ask, body, processor, self._card_fingerprint, clock.now(), stored)
         checked = None if caller.duplicates == "off" else checked_payment(ask, new)
         if checked is None:
             claimed = await self._begin.submit(new)
@@ -215,15 +239,18 @@ class Payments:
             begun = earlier
 
         def authorize(account: Account, deadline: Deadline) -> Awaitable[Outcome]:
-            request = authorize_request(account, begun.operation, begun.payment, body)
-            return self._processors[account.processor].authorize(request, deadline)
+            request = authorize_request(account, begun.operation, begun.payment, body, stored)
+            processor = self._processors[account.processor]
+            if charge is not None:
+                return charge.authorize(processor, request, deadline)
+            return processor.authorize(request, deadline)
 
         begin_again: Callable[[], Awaitable[object]] | None = None
         if claimed and checked is not None:
             begin_again = partial(self._duplicates.begin_again, checked)
         elif claimed:
             begin_again = partial(self._begin.submit, new)
-        return await self._call_and_record(caller, begun, authorize, started, begin_again)
+        return await self._call_and_record(caller, begun, authorize, started, begin_again, charge)
 
     async def _follow(
         self, ask: Ask, kind: Kind, payment_id: UUID, amount: int | None, version: int | None
@@ -329,6 +356,7 @@ class Payments:
         call: Call,
         started: float,
         begin_again: Callable[[], Awaitable[object]] | None = None,
+        charge: StoredCharge | None = None,
     ) -> Reply:
         operation, payment = intent.operation, intent.payment
         reach("after_begin")
@@ -347,6 +375,8 @@ class Payments:
             outcome = await call(account, Deadline(started + self._deadline_s))
         reach("after_reply")
         answered = monotonic()
+        if outcome is NOT_KNOWN_YET and charge is not None and await charge.queue(operation):
+            return present_reply(operation, payment)
         processor_us = int((answered - begun) * 1e6)
         try:
             recorded = await self._recorder.record(
@@ -454,6 +484,11 @@ async def present_state(pool: Any, operation: Operation) -> Reply:
     key = PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
     payment = await store.find_payment(pool, key)
     assert payment is not None, "an operation and its payment are written together"
+    return present_reply(operation, payment)
+
+
+def present_reply(operation: Operation, payment: Payment) -> Reply:
+    """Return the same for an operation and its payment as they are now."""
     refund = operation.kind is Kind.REFUND
     return Reply(
         status=202,

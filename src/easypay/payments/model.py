@@ -171,6 +171,9 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
     """The processor account that took the payment; None means the merchant's current account."""
     possible_duplicate_of: UUID | None
     """The payment that this one looked like when it began, if the merchant checks that."""
+    customer_id: UUID | None
+    payment_method_id: UUID | None
+    """The stored method that was charged, and whose it is. None: no stored method was used."""
     details: PaymentDetails
     answer: ProcessorAnswer
 

@@ -28,6 +28,17 @@ _EXPIRED: Final = ProcessorAnswer(
     message="The token expired before the payment could be sent. Nothing was sent.",
     retry="fix_data",
 )
+_LATE: Final = ProcessorAnswer(
+    decline_code="processor_unavailable",
+    message="The payment could not be sent in time. Nothing was sent.",
+    retry="later",
+)
+"""What a payment by a stored method has for an answer, which does not expire."""
+_GONE: Final = ProcessorAnswer(
+    decline_code="stored_method_not_found",
+    message="The payment method was deleted before the payment was sent. Nothing was sent.",
+    retry="fix_data",
+)
 _json: Final = msgspec.json.Encoder()
 
 
@@ -36,12 +47,18 @@ def expired(operation: Operation, payment: Payment, why: str | None, at: datetim
     reason of its last failure."""
     finding = "it could not be sent in time" + (f": {why}" if why else "")
     if operation.kind in CREATES:
-        return _failed(operation, payment, finding, at)
+        answer = _EXPIRED if payment.payment_method_id is None else _LATE
+        return _failed(operation, payment, answer, finding, at)
     late = NotExecuted(
         f"The {operation.kind} could not be sent in time and was given up. Nothing was sent and no "
         "money moved. If it is still wanted, send a new request with a new Idempotency-Key."
     )
     return refused(operation, payment, late, at, finding)
+
+
+def without_method(operation: Operation, payment: Payment, why: str, at: datetime) -> Change:
+    """Return the end of a payment whose stored method cannot be used any more. `why` says it."""
+    return _failed(operation, payment, _GONE, why, at)
 
 
 def refused(
@@ -75,7 +92,9 @@ def refused(
     )
 
 
-def _failed(operation: Operation, payment: Payment, finding: str, at: datetime) -> Change:
+def _failed(
+    operation: Operation, payment: Payment, answer: ProcessorAnswer, finding: str, at: datetime
+) -> Change:
     moved = PaymentEffect(
         moves_payment=True,
         describes_payment=True,
@@ -84,13 +103,13 @@ def _failed(operation: Operation, payment: Payment, finding: str, at: datetime) 
         authorized_minor=0,
         captured_minor=0,
     )
-    body = body_of(payment_view(payment_after(payment, moved, _EXPIRED, at)))
+    body = body_of(payment_view(payment_after(payment, moved, answer, at)))
     return Change(
         operation=operation,
         at=at,
         effect=_effect(finding, 201, body, at),
         payment=moved,
-        answer=_EXPIRED,
+        answer=answer,
         event_id=ids.new_id_from(at),
         event_type="payment.failed",
     )

@@ -451,6 +451,49 @@ async def queue_again(runner: Runner, operation: Operation, delay_s: float, reas
     return found is not None
 
 
+# leave to the queue what was sent by a request, and proven to have begun nothing -----------------
+
+# The row comes before whatever was accepted for the payment meanwhile: `place` begins with 1. No
+# event says that the payment exists, so the search table is told.
+_QUEUE_BEGUN: Final = """
+    WITH again AS (
+        UPDATE operations o SET state = 'queued', attempt = o.attempt + 1
+         WHERE o.merchant_id = $1 AND o.id = $2 AND o.attempt = $3 AND o.state = 'in_flight'
+        RETURNING o.merchant_id, o.id, o.payment_id, o.mode, o.kind
+    ), waiting AS (
+        INSERT INTO queued_operations
+            (merchant_id, operation_id, payment_id, mode, kind, place, sealed, expires_at, reason)
+        OVERRIDING SYSTEM VALUE
+        SELECT merchant_id, id, payment_id, mode, kind, 0, $4,
+               db_now() + make_interval(secs => $5), $6
+          FROM again
+    ), forgotten AS (
+        DELETE FROM unresolved_operations u USING again a
+         WHERE u.merchant_id = a.merchant_id AND u.operation_id = a.id
+    ), noted AS (
+        INSERT INTO payments_to_search (merchant_id, payment_id)
+        SELECT merchant_id, payment_id FROM again
+    )
+    SELECT id FROM again
+"""
+
+
+async def queue_begun(
+    runner: Runner, operation: Operation, sealed: bytes, lives_s: float, reason: str
+) -> bool:
+    """Let a worker send a new payment that a request has begun, and that is proven to have begun
+    nothing at the processor. `sealed` and `lives_s`: as in QueuedPayment. The payment stays
+    `processing`.
+
+    False if the operation is no longer in flight, or was begun again: then nothing is changed.
+    """
+    found = await runner.fetchval(
+        _QUEUE_BEGUN,
+        *(operation.merchant_id, operation.id, operation.attempt, sealed, lives_s, reason),
+    )
+    return found is not None
+
+
 # the end of the work -----------------------------------------------------------------------------
 
 

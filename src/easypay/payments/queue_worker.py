@@ -9,8 +9,9 @@ else knows that nothing was sent.
 Just before the bytes leave, the client looks at the clock once more: a worker that was stopped and
 goes on later sends nothing.
 
-If it is proven that nothing left, the operation is queued again and waits for its next attempt. It
-is given up when its token has expired.
+If it is proven that nothing left, or that nothing began because the processor does not know a new
+stored method yet, the operation is queued again and waits for its next attempt. It is given up when
+its token has expired.
 """
 
 import asyncio
@@ -25,6 +26,12 @@ import asyncpg
 
 from easypay import clock, ids
 from easypay.clock import monotonic
+from easypay.customers.paying import (
+    PayableMethod,
+    PaymentMethodGone,
+    PaymentMethodNotFound,
+    payable_method,
+)
 from easypay.db import work_list
 from easypay.db.connections import LOST, Lane
 from easypay.db.failures import is_passing
@@ -41,11 +48,12 @@ from easypay.payments.model import CREATES, KIND, Kind, Operation, Payment, Paym
 from easypay.payments.outcome_changes import Change
 from easypay.payments.queue_claims import QueueClaims
 from easypay.payments.queue_rows import QUEUED, QueuedWork, Rows, Turn
-from easypay.payments.queueing import open_request
+from easypay.payments.queued_requests import open_request
 from easypay.payments.refusals import why_not
-from easypay.payments.requests import CreatePayment
+from easypay.payments.requests import CreatePayment, StoredPaymentMethod
 from easypay.payments.resolver import SENT_MARGIN_S
 from easypay.payments.statements import Recorder
+from easypay.payments.stored_methods import if_known, learn, method_id_of
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.processors.base import (
     Absent,
@@ -233,6 +241,14 @@ class QueueWorker:
         except VaultError as error:
             await self._not_begun(work, item, why=str(error))
             return
+        method = None
+        if isinstance(body.payment_method, StoredPaymentMethod):
+            method_id = method_id_of(body.payment_method)
+            try:
+                method = await payable_method(self._pool, item.merchant_id, item.mode, method_id)
+            except (PaymentMethodNotFound, PaymentMethodGone) as gone:
+                await self._not_begun(work, item, gone.detail, method_is_gone=True)
+                return
         turn = queue_rows.turn_of(item, self._deadline_s)
         find = partial(queue_rows.begun_by, self._pool, turn)
 
@@ -243,7 +259,7 @@ class QueueWorker:
         if begun is None:
             await self._not_begun(work, item)
             return
-        await self._call_and_record(work, begun, started, body)
+        await self._call_and_record(work, begun, started, body, method)
 
     async def _send_follow_up(self, work: Work, item: QueuedWork) -> None:
         started = monotonic()
@@ -328,7 +344,12 @@ class QueueWorker:
         return _TakenBack()
 
     async def _call_and_record(
-        self, work: Work, begun: Rows, started: float, body: CreatePayment | None
+        self,
+        work: Work,
+        begun: Rows,
+        started: float,
+        body: CreatePayment | None,
+        method: PayableMethod | None = None,
     ) -> None:
         operation, payment = begun
         reach("after_begin")
@@ -341,8 +362,12 @@ class QueueWorker:
             outcome = NotSent(reason="the processor account that took the payment cannot be used")
         elif deadline.left(sent) < min(_LEAST_CALL_S, self._deadline_s / 4):
             outcome = NotSent(reason="the database took too long: no time was left for the call")
+        elif method is not None and method.login_id != payment.login_id:
+            outcome = NotSent(reason="another processor account has the payment method now")
         else:
-            outcome = await self._call(account, begun, body, deadline)
+            outcome = await self._call(account, begun, body, method, deadline)
+            if method is not None:
+                outcome = if_known(outcome, method)
             if body is not None and isinstance(outcome, Rejected):
                 outcome = await self._unless_used_here(account, begun, outcome)
         reach("after_reply")
@@ -356,18 +381,25 @@ class QueueWorker:
             self._unrecorded.keep(operation, payment, outcome, processor_us, error)
             return
         reach("after_record")
+        if method is not None:
+            await learn(self._pool, payment.merchant_id, payment.mode, method, outcome)
         await self._leave.submit(_leaving(operation))
         self._ended("done")
         self.wake()  # the payment's next operation may wait for this one
 
     def _call(
-        self, account: Account, begun: Rows, body: CreatePayment | None, deadline: Deadline
+        self,
+        account: Account,
+        begun: Rows,
+        body: CreatePayment | None,
+        method: PayableMethod | None,
+        deadline: Deadline,
     ) -> Awaitable[Outcome]:
         operation, payment = begun
         processor = self._processors[account.processor]
         if body is not None:
             return processor.authorize(
-                authorize_request(account, operation, payment, body), deadline
+                authorize_request(account, operation, payment, body, method), deadline
             )
         return follow_up(processor, follow_up_request(account, operation, payment), deadline)
 
@@ -425,8 +457,16 @@ class QueueWorker:
 
     # what did not begin --------------------------------------------------------------------------
 
-    async def _not_begun(self, work: Work, item: QueuedWork, why: str | None = None) -> None:
-        """End an operation that cannot be sent any more, or look at it again later."""
+    async def _not_begun(
+        self,
+        work: Work,
+        item: QueuedWork,
+        why: str | None = None,
+        *,
+        method_is_gone: bool = False,
+    ) -> None:
+        """End an operation that cannot be sent any more, or look at it again later. `why` says it,
+        if it is known."""
         operation = await store.find_operation(self._pool, *work.key)
         payment = await store.find_payment(self._pool, _payment_key(item))
         assert operation is not None, "it was written with the row"
@@ -437,7 +477,11 @@ class QueueWorker:
                 await queue_rows.hand_over(self._pool, operation, self._call_s)
                 await self._later(work, None, _AGAIN_S)
             return
-        change = await self._end_of(operation, payment, item, why)
+        if method_is_gone:
+            at = clock.now_after(payment.updated_at)
+            change: Change | None = queue_endings.without_method(operation, payment, why or "", at)
+        else:
+            change = await self._end_of(operation, payment, item, why)
         if change is None:
             busy = payment.active_operation not in (None, operation.id)
             await self._later(work, why, _BUSY_S if busy and work.attempt < 10 else None)

@@ -2,7 +2,8 @@
 
 A request is checked as if it were sent at once, its key is claimed, and its operation is queued, in
 one commit. From then on it happens, or ends with a reason. Only what may be stored is accepted: a
-payment by token, or an operation of a payment. A card or bank account never is.
+payment by token or by a stored method, or an operation of a payment. A card, a bank account or a
+card code never is.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,6 @@ from easypay.errors import (
     TooManyQueued,
     ValidationFailed,
 )
-from easypay.merchants.vault import Box
 from easypay.payments import queue_rows, store
 from easypay.payments.begin import Ask, new_follow_up, new_payment
 from easypay.payments.flows import (
@@ -32,38 +32,42 @@ from easypay.payments.flows import (
     reply_or_operation,
 )
 from easypay.payments.model import Kind, Operation, Payment, State, Status
-from easypay.payments.queue_room import QueueRoom
 from easypay.payments.queue_rows import QueuedPayment
+from easypay.payments.queued_requests import seal_request
 from easypay.payments.refusals import why_not
-from easypay.payments.requests import AcceptTokenMethod, CreatePayment
+from easypay.payments.requests import AcceptTokenMethod, CreatePayment, StoredPaymentMethod
+from easypay.payments.stored_methods import StoredMethods
 from easypay.payments.views import body_of, payment_view
 
-TOKEN_LIVES_S: Final = 900.0
-"""An Accept.js token is dead 15 minutes after it was made, and it was made before it came here."""
-QUEUE_KEY: Final = "queued requests"
-"""The purpose of the key under which queued requests are sealed (`Vault.derive`)."""
+PAYMENT_LIVES_S: Final = 900.0
+"""How long a payment may wait to be sent. An Accept.js token is dead 15 minutes after it was made,
+and it was made before it came here."""
 _OVER: Final = (Status.DECLINED, Status.FAILED, Status.VOIDED, Status.EXPIRED)
 """Statuses of payments that allow nothing any more."""
-
-_json: Final = msgspec.json.Encoder()
-_decoder: Final = msgspec.json.Decoder(CreatePayment)
 
 _NOT_QUEUED: Final = FieldError(
     "#/payment_method/type",
     "cannot_be_queued",
-    "payment_method.type must be accept_token with Prefer: respond-async: a card or bank account "
-    "is never stored, so it cannot wait in a queue. Send a token, or leave the header out.",
+    "payment_method.type must be accept_token or stored with Prefer: respond-async: a card or bank "
+    "account is never stored, so it cannot wait in a queue. Send a token or the id of a stored "
+    "method, or leave the header out.",
+)
+_CVC_NOT_QUEUED: Final = FieldError(
+    "#/payment_method/stored/cvc",
+    "cannot_be_queued",
+    "payment_method.stored.cvc cannot wait in a queue: a card code is never stored. Leave it out, "
+    "or leave the header Prefer: respond-async out.",
 )
 
 
-def seal_request(box: Box, body: CreatePayment, operation_id: UUID) -> bytes:
-    """Return a payment's request as its row keeps it: encrypted, and bound to its operation."""
-    return box.seal(_json.encode(body), operation_id.bytes)
-
-
-def open_request(box: Box, sealed: bytes, operation_id: UUID) -> CreatePayment:
-    """Return the request of a queued payment. Raises VaultError."""
-    return _decoder.decode(box.open(sealed, operation_id.bytes))
+def _cannot_wait(body: CreatePayment) -> FieldError | None:
+    """Return why a payment cannot wait in the queue; None if it can."""
+    method = body.payment_method
+    if isinstance(method, AcceptTokenMethod):
+        return None
+    if isinstance(method, StoredPaymentMethod):
+        return None if method.stored.cvc is None else _CVC_NOT_QUEUED
+    return _NOT_QUEUED
 
 
 class Queueing:
@@ -79,41 +83,47 @@ class Queueing:
         committer: GroupCommitter[QueuedPayment, bool],
         payments: Payments,
         pool: Any,
-        box: Box,
+        stored: StoredMethods,
         card_fingerprint: Callable[[str], bytes],
-        room: QueueRoom,
     ) -> None:
-        self._room = room
+        self._room = stored.room
         self._committer = committer
         self._payments = payments
         self._pool = pool
-        self._box = box
+        self._stored = stored
+        self._box = stored.box
         self._card_fingerprint = card_fingerprint
 
     async def create(self, ask: Ask, body: CreatePayment) -> Reply | None:
         """Accept a payment: 202, `pending`. The body is validated.
 
-        Raises ValidationFailed for a card or bank account, and Overloaded or TooManyQueued if the
-        queue is full, before anything is written.
+        Raises ValidationFailed for a card or bank account and for a stored method that cannot be
+        used, and Overloaded or TooManyQueued if the queue is full, before anything is written.
         """
-        if not isinstance(body.payment_method, AcceptTokenMethod):
-            # The same request without the header may have been answered: then that stands.
+        method = None
+        try:
+            if (why_not_queued := _cannot_wait(body)) is not None:
+                raise ValidationFailed.of([why_not_queued])
+            if isinstance(body.payment_method, StoredPaymentMethod):
+                ask, method = await self._stored.chosen(ask, body)
+        except ValidationFailed:
+            # The same request may have been answered before: then that stands.
             first = await first_reply(self._pool, ask)
             if first is None:
-                raise ValidationFailed.of([_NOT_QUEUED])
+                raise
             return first
         if ask.caller.login is None:
             first = await first_reply(self._pool, ask)
             if first is not None:
                 return first
         processor = login_of(ask.caller).account.processor
-        new = new_payment(ask, body, processor, self._card_fingerprint, clock.now())
+        new = new_payment(ask, body, processor, self._card_fingerprint, clock.now(), method)
         payment = msgspec.structs.replace(new.payment, status=Status.PENDING)
         operation = msgspec.structs.replace(new.operation, state=State.QUEUED)
         item = QueuedPayment(
             msgspec.structs.replace(new, payment=payment, operation=operation),
             seal_request(self._box, body, operation.id),
-            TOKEN_LIVES_S,
+            PAYMENT_LIVES_S,
             ids.new_id(),
         )
         merchant_id, accepted = ask.caller.merchant_id, False

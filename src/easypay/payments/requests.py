@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from easypay import ids
 from easypay.card_numbers import contains_card_number, passes_aba, passes_luhn
 from easypay.errors import FieldError, ValidationFailed, field_name
 from easypay.money import EXPONENT, MAX_MINOR
@@ -50,6 +51,10 @@ _NetworkId = Annotated[
     str,
     formatted_text("text of letters, digits and spaces", r"^[A-Za-z0-9 ]+(?!\n)$",
           min_length=1, max_length=255),
+]  # fmt: skip
+_MethodId = Annotated[
+    str, formatted_text("the id of a payment method, such as pm_ and 32 hexadecimal digits",
+                        rf"^{ids.PAYMENT_METHOD}_[0-9a-f]{{32}}(?!\n)$"),
 ]  # fmt: skip
 _Email = Annotated[
     str,
@@ -124,6 +129,22 @@ class BankAccountMethod(_Body, frozen=True, tag="bank_account", tag_field="type"
     bank_account: BankAccountBody
 
 
+class StoredMethodBody(_Body, frozen=True):
+    """A payment method of a customer, stored at the processor."""
+
+    id: _MethodId
+    cvc: _Cvc | None = None
+
+    def __repr__(self) -> str:
+        return f"StoredMethodBody(id={self.id!r}, cvc=***)"
+
+
+class StoredPaymentMethod(_Body, frozen=True, tag="stored", tag_field="type"):
+    """A customer's stored payment method."""
+
+    stored: StoredMethodBody
+
+
 class StoredCredentialBody(_Body, frozen=True, omit_defaults=True):
     """Tells the card networks that the card is kept on file, and who starts this payment."""
 
@@ -131,6 +152,7 @@ class StoredCredentialBody(_Body, frozen=True, omit_defaults=True):
     first: bool = False
     recurring: bool = False
     network_transaction_id: _NetworkId | None = None
+    reason: Literal["resubmission", "delayed_charge", "reauthorization", "no_show"] | None = None
 
 
 class Customer(_Body, frozen=True, omit_defaults=True):
@@ -177,12 +199,18 @@ class CreatePayment(
     amount: Amount
     currency: Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217, upper case.",
                                   extra={"must_be": "an ISO 4217 code, such as USD"})]  # fmt: skip
-    payment_method: CardMethod | AcceptTokenMethod | BankAccountMethod
+    payment_method: CardMethod | AcceptTokenMethod | BankAccountMethod | StoredPaymentMethod
     capture: Literal["automatic", "manual"] = "automatic"
     customer: Customer | None = None
     billing_address: BillingAddress | None = None
     metadata: Metadata | None = None
     stored_credential: StoredCredentialBody | None = None
+
+
+def without_cvc(body: CreatePayment, method: StoredPaymentMethod) -> CreatePayment:
+    """Return the request without the card code, which may be kept in no form."""
+    stored = msgspec.structs.replace(method.stored, cvc=None)
+    return msgspec.structs.replace(body, payment_method=StoredPaymentMethod(stored))
 
 
 class CapturePayment(_Body, frozen=True):
@@ -280,6 +308,8 @@ def _broken_rules(
         errors += _check_card(method.card, at=at)
     elif isinstance(method, BankAccountMethod) and method.bank_account is not None:
         errors += _check_bank_account(method.bank_account)
+    elif isinstance(method, StoredPaymentMethod) and body.billing_address is not None:
+        errors.append(_ADDRESS_IS_STORED)
     errors += _check_stored_credential(body)
     if (
         body.customer is not None
@@ -303,6 +333,13 @@ _TOKENS_ONLY: Final = FieldError(
 )
 
 
+_ADDRESS_IS_STORED: Final = FieldError(
+    "#/billing_address",
+    "contradiction",
+    "billing_address is stored with the payment method: leave it out, or change it there.",
+)
+
+
 def _check_stored_credential(body: CreatePayment) -> list[FieldError]:
     credential = body.stored_credential
     if credential is None:
@@ -313,6 +350,12 @@ def _check_stored_credential(body: CreatePayment) -> list[FieldError]:
     elif credential.first and credential.initiator == "merchant":
         pointer = "#/stored_credential/initiator"
         why = "stored_credential.initiator must be customer in the first payment of a series."
+    elif credential.reason is not None and (credential.first or credential.initiator != "merchant"):
+        pointer = "#/stored_credential/reason"
+        why = (
+            "stored_credential.reason says why the merchant starts a later payment; leave it out "
+            "of the first payment, and of one that the customer starts."
+        )
     elif credential.first and credential.network_transaction_id is not None:
         pointer = "#/stored_credential/network_transaction_id"
         why = (

@@ -78,6 +78,7 @@ INTENT_FIELDS: Final = (
     *("card_exp_month", "card_exp_year", "card_fingerprint", "processor"),
     *DETAIL_FIELDS,
     *("customer", "billing_address", "metadata", "reference", "at", "login_id"),
+    *("customer_id", "payment_method_id"),
 )
 """The fields of INTENT_TYPE, in the order of `begin_payments_arguments`."""
 _DETAILS: Final = ", ".join(DETAIL_FIELDS)
@@ -86,7 +87,7 @@ NEW_PAYMENT_COLUMNS: Final = f"""\
 merchant_id, id, mode, status, amount_minor, currency, capture,
             active_operation, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
             card_fingerprint, processor, {_DETAILS}, customer, billing_address, metadata,
-            created_at, updated_at, login_id"""
+            created_at, updated_at, login_id, customer_id, payment_method_id"""
 """A payment's columns; `new_payment_values` are their values from an intent."""
 
 
@@ -96,7 +97,7 @@ def new_payment_values(status: str) -> str:
 merchant_id, payment_id, mode, '{status}', amount_minor, currency, capture,
             operation_id, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
             card_fingerprint, processor, {_DETAILS}, customer, billing_address, metadata,
-            at, at, login_id"""
+            at, at, login_id, customer_id, payment_method_id"""
 
 
 def insert_operations(state: str) -> str:
@@ -147,7 +148,7 @@ def begin_payments_arguments(items: Sequence[NewPayment]) -> list[list[tuple[Any
                 *(item.card_fingerprint, new.processor),
                 *astuple(new.details),
                 *(item.customer, item.billing_address, new.metadata, operation.reference),
-                *(new.created_at, new.login_id),
+                *(new.created_at, new.login_id, new.customer_id, new.payment_method_id),
             )
         )
     return [rows]

@@ -23,6 +23,19 @@ class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):
     last4: str | None
     exp_month: int | None
     exp_year: int | None
+    id: str | UnsetType = UNSET
+    """The stored payment method. Absent if none was used."""
+
+
+class ExpandedCustomer(msgspec.Struct, frozen=True, gc=False):
+    """The customer of a payment, as it is now."""
+
+    id: str
+    reference: str | None
+    email: str | None
+    name: str | None
+    description: str | None
+    deleted: bool
 
 
 class ProcessorView(msgspec.Struct, frozen=True, gc=False):
@@ -65,6 +78,9 @@ class PaymentView(msgspec.Struct, frozen=True, gc=False):
     updated_at: str
     possible_duplicate_of: str | UnsetType = UNSET
     """Absent if the payment looks like no other, or if nobody checked."""
+    customer: str | ExpandedCustomer | UnsetType = UNSET
+    """The id of the stored method's customer, or with `expand=customer` the customer. Absent if no
+    stored method was used."""
     refunds: "ExpandedRefunds | UnsetType" = UNSET
     operations: "ExpandedOperations | UnsetType" = UNSET
 
@@ -142,7 +158,8 @@ def form_of(*views: type[msgspec.Struct]) -> str:
 PAYMENT_FORM: Final = form_of(PaymentView, PaymentMethodView, ProcessorView)
 """Of a payment without its children. It is a part of the payment's ETag."""
 ANSWERS_FORM: Final = form_of(
-    PaymentView, PaymentMethodView, ProcessorView, RefundView, OperationView, EventView
+    *(PaymentView, PaymentMethodView, ProcessorView, ExpandedCustomer),
+    *(RefundView, OperationView, EventView),
 )
 """Of everything that is shown. A value that another form of gateway has cached is not used."""
 
@@ -153,6 +170,7 @@ _metadata = msgspec.json.Decoder(dict[str, str])
 def payment_view(payment: Payment) -> PaymentView:
     """Return a payment as the API shows it."""
     answer, twin = payment.answer, payment.possible_duplicate_of
+    customer, method = payment.customer_id, payment.payment_method_id
     # By position, as in `listed_payment_view`: faster than by name, and every payment comes here.
     return PaymentView(  # type: ignore[call-arg]  # mypy cannot count `*`
         ids.typed(ids.PAYMENT, payment.id),
@@ -168,6 +186,7 @@ def payment_view(payment: Payment) -> PaymentView:
             payment.card_last4,
             payment.card_exp_month,
             payment.card_exp_year,
+            UNSET if method is None else ids.typed(ids.PAYMENT_METHOD, method),
         ),
         answer.decline_code,
         ProcessorView(payment.processor, *_payment_answer(answer)),
@@ -178,6 +197,7 @@ def payment_view(payment: Payment) -> PaymentView:
         rfc3339(payment.created_at),
         rfc3339(payment.updated_at),
         UNSET if twin is None else ids.typed(ids.PAYMENT, twin),
+        UNSET if customer is None else ids.typed(ids.CUSTOMER, customer),
     )
 
 
@@ -189,7 +209,7 @@ PAYMENT_VIEW_COLUMNS: Final = ", ".join(
         *("method_type", "card_brand", "card_last4", "card_exp_month", "card_exp_year"),
         *_PROCESSOR_COLUMNS,
         *DETAIL_FIELDS,
-        "possible_duplicate_of",
+        *("possible_duplicate_of", "customer_id", "payment_method_id"),
     )
 )
 """The columns that a payment's view shows. Lists read no others."""
@@ -203,7 +223,7 @@ def listed_payment_view(row: Iterable[Any]) -> PaymentView:
     own = tuple(row)
     payment_id, status, amount, currency, captured, refunded, capture = own[:7]
     decline_code, mode, version, created_at, updated_at, metadata = own[7:_METHOD_AT]
-    twin = own[-1]
+    twin, customer, method = own[-3:]
     return PaymentView(  # type: ignore[call-arg]  # mypy cannot count `*`
         f"pay_{payment_id.hex}",
         status,
@@ -212,16 +232,19 @@ def listed_payment_view(row: Iterable[Any]) -> PaymentView:
         captured,
         refunded,
         capture,
-        PaymentMethodView(*own[_METHOD_AT:_PROCESSOR_AT]),
+        PaymentMethodView(  # type: ignore[call-arg]  # as above
+            *own[_METHOD_AT:_PROCESSOR_AT], UNSET if method is None else f"pm_{method.hex}"
+        ),
         decline_code,
         ProcessorView(*own[_PROCESSOR_AT:_DETAILS_AT]),
-        *own[_DETAILS_AT:-1],
+        *own[_DETAILS_AT:-3],
         _metadata.decode(metadata) if metadata else {},
         mode,
         version,
         rfc3339(created_at),
         rfc3339(updated_at),
         UNSET if twin is None else f"pay_{twin.hex}",
+        UNSET if customer is None else f"cus_{customer.hex}",
     )
 
 

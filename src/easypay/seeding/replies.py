@@ -88,6 +88,8 @@ def payment_at_first(told: Told) -> Payment:
         updated_at=at(told.created_us),
         login_id=UUID(bytes=told.shop.login_id),
         possible_duplicate_of=None,
+        customer_id=None,
+        payment_method_id=None,
         details=told.details,
         answer=ProcessorAnswer(),
     )

@@ -63,11 +63,13 @@ from easypay.payments.feed_fold import PAYMENTS
 from easypay.payments.flows import Payments
 from easypay.payments.lists import Lists
 from easypay.payments.queue_room import QueueRoom
-from easypay.payments.queueing import QUEUE_KEY, Queueing
+from easypay.payments.queued_requests import QUEUE_KEY
+from easypay.payments.queueing import Queueing
 from easypay.payments.read_places import Name, ReadPlace, ReadPlaces
 from easypay.payments.resolver import Resolver
 from easypay.payments.seals import Seals
 from easypay.payments.statements import Item, Recorder, Result, Statement
+from easypay.payments.stored_methods import StoredMethods
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.processors.integration import ClientOptions, Integration
 from easypay.processors.registry import installed
@@ -325,6 +327,7 @@ class Gateway:
         checked = self._committer(BEGIN_CHECKED, opened=False)
         begin.on_left = follow_up.on_left = checked.on_left = self._unrecorded.withdraw
         self._readiness = Readiness(self._pool, [begin, record])
+        stored = self._stored_methods(vault)
         self._payments = Payments(
             begin=begin,
             follow_up=follow_up,
@@ -338,6 +341,7 @@ class Gateway:
                 checked, self._clients_pool, self._instruments.possible_duplicates.add
             ),
             login_of=self._directory.login,
+            stored=stored,
             card_fingerprint=lambda number: card_digest(number.encode()),
             deadline_s=settings.processor_deadline_s,
         )
@@ -345,15 +349,23 @@ class Gateway:
             committer=self._committer(queue_rows.ENQUEUE, opened=False),
             payments=self._payments,
             pool=self._clients_pool,
-            box=Box(vault.derive(QUEUE_KEY)),
+            stored=stored,
             card_fingerprint=lambda number: card_digest(number.encode()),
+        )
+        return resolver
+
+    def _stored_methods(self, vault: Vault) -> StoredMethods:
+        settings = self.settings
+        return StoredMethods(
+            pool=self._clients_pool,
+            login_of=self._directory.login,
+            box=Box(vault.derive(QUEUE_KEY)),
             room=QueueRoom(
                 self._clients_pool,
                 most=settings.queue_limit,
                 most_of_merchant=settings.queue_limit_per_merchant,
             ),
         )
-        return resolver
 
     def _build_customers(self) -> Customers:
         """Build what stores customers and their payment methods."""

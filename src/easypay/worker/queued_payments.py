@@ -16,7 +16,7 @@ from easypay.db.work_loop import EndWatcher
 from easypay.merchants.vault import Box
 from easypay.payments import queue_claims, queue_rows, statements
 from easypay.payments.queue_worker import AT_ONCE, QueueWorker
-from easypay.payments.queueing import QUEUE_KEY
+from easypay.payments.queued_requests import QUEUE_KEY
 from easypay.payments.statements import Recorder, Statement
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.server import caching

@@ -34,6 +34,7 @@ FIELDS = {
     "cannot_be_queued": "a field and the header Prefer together",
     "in_the_past": "depends on today",
     "card_number_in_text": "a check digit and the brands' ranges, in any text",
+    "unknown_payment_method": "which payment methods are stored",
     "name_taken": "another merchant has the name",
     "reference_taken": "another customer has the reference",
     "#/default_payment_method": "it is a stored method of this customer",

@@ -26,7 +26,8 @@ _VARIABLES: Final = {
 }
 _OBJECTS: Final = (
     *("Payment", "PaymentMethod", "Processor", "Refund", "Operation", "Event"),
-    *("ExpandedRefunds", "ExpandedOperations", "NumberedPaymentPage", "Pagination"),
+    *("ExpandedRefunds", "ExpandedOperations", "ExpandedCustomer"),
+    *("NumberedPaymentPage", "Pagination"),
     *("Statistics", "Bucket", "Total", "Count", "Rates"),
     *("IdempotencyKey", "DuplicateGroup", "AlikePayment", "Merchant", "ApiKey", "NewApiKey"),
     *("StoredCustomer", "StoredMethod", "MethodAddress", "MethodFailure", "Validity"),

@@ -1,0 +1,262 @@
+"""Payments with a stored payment method: which method and account, and what the processor knows.
+
+`flows` and `queueing` look the method up before a payment begins. A worker looks again before it
+sends, as the method may have been deleted while the payment waited.
+
+For a minute a processor may not know a method that it has just stored. A payment with it is then
+answered as if there were no such method: nothing began, so it may be sent again. That is done until
+the request's deadline; then the payment is left to the queue, and the shop is answered 202. No
+other answer allows a second send.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+from msgspec.structs import replace
+
+from easypay import clock, ids
+from easypay.clock import monotonic
+from easypay.customers import after_payments
+from easypay.customers.paying import (
+    PayableMethod,
+    PaymentMethodGone,
+    PaymentMethodNotFound,
+    payable_method,
+)
+from easypay.db.connections import LOST
+from easypay.errors import (
+    EasyPayError,
+    FieldError,
+    ProcessorUnavailable,
+    ValidationFailed,
+)
+from easypay.merchants.model import Login
+from easypay.merchants.vault import Box, VaultError
+from easypay.mode import Mode
+from easypay.payments import queue_rows
+from easypay.payments.begin import Ask
+from easypay.payments.model import Operation
+from easypay.payments.queue_room import QueueRoom
+from easypay.payments.queued_requests import seal_request
+from easypay.payments.requests import CreatePayment, StoredPaymentMethod, without_cvc
+from easypay.processors.base import (
+    Approved,
+    AuthorizeRequest,
+    Deadline,
+    NotSent,
+    Outcome,
+    Processor,
+    Rejected,
+)
+
+log = logging.getLogger(__name__)
+
+NEW_FOR_S: Final = 120.0
+"""How long a payment waits for the processor to know a method, from when it was stored: twice as
+long as the processor says that it takes."""
+WAITS_IN_QUEUE_S: Final = 180.0
+"""How long a payment that was left to the queue may wait: until the method is new no more, and for
+some attempts after that."""
+_UNKNOWN_METHOD: Final = "stored_method_not_found"
+"""The decline code of a payment whose method the processor does not know."""
+NOT_KNOWN_YET: Final = NotSent(reason="the processor does not know the payment method yet")
+"""The outcome of a payment that is to be left to the queue."""
+
+_FIRST_PAUSE_S: Final = 0.25
+_LONGEST_PAUSE_S: Final = 2.0
+_LEAST_CALL_S: Final = 1.0
+"""No call begins with less time than this before its deadline."""
+_AT: Final = "#/payment_method/stored"
+
+
+class StoredMethods:
+    """What payments need of stored methods. One per process."""
+
+    def __init__(
+        self,
+        *,
+        pool: Any,
+        login_of: Callable[[UUID, UUID], Awaitable[Login | None]],
+        box: Box,
+        room: QueueRoom,
+    ) -> None:
+        self.pool = pool
+        self.box = box
+        self.room = room
+        self._login_of = login_of
+
+    async def chosen(self, ask: Ask, body: CreatePayment) -> tuple[Ask, PayableMethod]:
+        """Return the method that the body names, in one read, and the request with the account that
+        stored it: no other account can charge it, whichever takes new payments today.
+
+        Raises ValidationFailed if the merchant has no such method in this mode or it cannot be
+        used, and ProcessorUnavailable if its account cannot be used.
+        """
+        assert isinstance(body.payment_method, StoredPaymentMethod)
+        named = body.payment_method.stored
+        caller = ask.caller
+        method_id = method_id_of(body.payment_method)
+        try:
+            method = await payable_method(self.pool, caller.merchant_id, caller.mode, method_id)
+        except (PaymentMethodNotFound, PaymentMethodGone) as gone:
+            unknown = isinstance(gone, PaymentMethodNotFound)
+            code = "unknown_payment_method" if unknown else "unusable_payment_method"
+            raise ValidationFailed.of([FieldError(f"{_AT}/id", code, gone.detail)]) from None
+        errors = _broken_rules(body, method, named.cvc)
+        if errors:
+            raise ValidationFailed.of(errors)
+        login = caller.login
+        if login is None or login.id != method.login_id:
+            login = await self._account_of(caller.merchant_id, method)
+            ask = replace(ask, caller=replace(caller, login=login, login_unusable=""))
+        return ask, method
+
+    async def _account_of(self, merchant_id: UUID, method: PayableMethod) -> Login:
+        why = "it is not known any more"
+        try:
+            login = await self._login_of(merchant_id, method.login_id)
+        except VaultError as error:
+            login, why = None, str(error)
+        if login is None:
+            shown = ids.typed(ids.PAYMENT_METHOD, method.method_id)
+            raise ProcessorUnavailable(
+                f"The processor account that stored {shown} cannot be used: {why} Nothing was "
+                "sent. After the operator has corrected that, repeat the request with the same "
+                "Idempotency-Key."
+            )
+        return login
+
+
+def method_id_of(method: StoredPaymentMethod) -> UUID:
+    """Return the id of the method that a request names. The request's type has checked its form."""
+    found = ids.parse(ids.PAYMENT_METHOD, method.stored.id)
+    assert found is not None, "the pattern of the field allows no other text"
+    return found
+
+
+def _broken_rules(body: CreatePayment, method: PayableMethod, cvc: str | None) -> list[FieldError]:
+    """Return what in the body does not fit the method."""
+    errors = []
+    if method.type == "bank_account":
+        if body.stored_credential is not None:
+            why = "stored_credential is for cards; leave it out for a bank account."
+            errors.append(FieldError("#/stored_credential", "contradiction", why))
+        if cvc is not None:
+            why = "payment_method.stored.cvc is for cards; leave it out for a bank account."
+            errors.append(FieldError(f"{_AT}/cvc", "contradiction", why))
+    elif (
+        cvc is not None and method.brand is not None and (len(cvc) == 4) != (method.brand == "amex")
+    ):
+        why = "payment_method.stored.cvc must have 4 digits for American Express, 3 for all others."
+        errors.append(FieldError(f"{_AT}/cvc", "invalid_cvc", why))
+    return errors
+
+
+# the call ---------------------------------------------------------------------------------------
+
+
+def if_known(outcome: Outcome, method: PayableMethod) -> Outcome:
+    """Return the outcome, or NOT_KNOWN_YET if it only says that the processor does not know a new
+    method. Such an answer proves that nothing began; a missing answer would not."""
+    if not _denies(outcome):
+        return outcome
+    age_s = clock.now().timestamp() - method.stored_at_ms / 1000
+    return NOT_KNOWN_YET if age_s < NEW_FOR_S else outcome
+
+
+def _denies(outcome: Outcome) -> bool:
+    return isinstance(outcome, Rejected) and outcome.decline_code == _UNKNOWN_METHOD
+
+
+class StoredCharge:
+    """One payment with a stored method, from its begin to its outcome."""
+
+    def __init__(
+        self, methods: StoredMethods, ask: Ask, body: CreatePayment, method: PayableMethod
+    ) -> None:
+        self.method = method
+        self._methods = methods
+        self._merchant_id = ask.caller.merchant_id
+        self._mode = ask.caller.mode
+        self._body = body
+        self._outcome: Outcome | None = None
+
+    async def authorize(
+        self, processor: Processor, request: AuthorizeRequest, deadline: Deadline
+    ) -> Outcome:
+        """Send the payment; again while the processor says that it does not know the new method.
+        NOT_KNOWN_YET if there is no time left for that."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            outcome = if_known(await processor.authorize(request, deadline), self.method)
+            self._outcome = outcome
+            if outcome is not NOT_KNOWN_YET:
+                return outcome
+            if deadline.left(monotonic()) < pause_s + _LEAST_CALL_S:
+                return outcome
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def queue(self, operation: Operation) -> bool:
+        """Leave the payment to the queue, without its card code, which may not be stored. False if
+        there is no room, or the operation is not in flight any more."""
+        methods, method = self._methods, self._body.payment_method
+        assert isinstance(method, StoredPaymentMethod)
+        try:
+            await methods.room.take(self._merchant_id)
+        except EasyPayError:
+            return False
+        queued = False
+        try:
+            sealed = seal_request(methods.box, without_cvc(self._body, method), operation.id)
+            queued = await queue_rows.queue_begun(
+                methods.pool, operation, sealed, WAITS_IN_QUEUE_S, NOT_KNOWN_YET.reason
+            )
+        except (*LOST, asyncpg.PostgresError) as error:
+            log.warning("payment %s cannot be queued: %s", operation.reference, error)
+        finally:
+            if not queued:
+                methods.room.give_back(self._merchant_id)
+        return queued
+
+    async def learn(self) -> None:
+        """Let the method keep what the recorded outcome says about it."""
+        if self._outcome is not None:
+            await learn(
+                self._methods.pool, self._merchant_id, self._mode, self.method, self._outcome
+            )
+
+
+# afterwards -------------------------------------------------------------------------------------
+
+
+async def learn(
+    runner: Any, merchant_id: UUID, mode: Mode, method: PayableMethod, outcome: Outcome
+) -> None:
+    """Let a method keep the network's id of its first payment, or note that the processor denies
+    it. The payment's outcome is recorded, so a failure is only logged."""
+    try:
+        if isinstance(outcome, Approved):
+            network_id = outcome.network_transaction_id
+            if network_id is not None and method.network_transaction_id is None:
+                await after_payments.remember_network_transaction(
+                    runner, merchant_id, mode, method.method_id, network_id
+                )
+        elif _denies(outcome):
+            log.warning(
+                "payment method %s is not known to the processor any more",
+                ids.typed(ids.PAYMENT_METHOD, method.method_id),
+            )
+            await after_payments.needs_mending(runner, merchant_id, mode, method.method_id, _DENIED)
+    except (*LOST, asyncpg.PostgresError, EasyPayError) as error:
+        log.warning(
+            "what a payment said about %s was not kept: %s",
+            *(ids.typed(ids.PAYMENT_METHOD, method.method_id), error),
+        )
+
+
+_DENIED: Final = "the processor answered a payment that it does not know the method"
