@@ -452,10 +452,11 @@ class Settings(BaseSettings):
     @property
     def database_connections(self) -> int:
         """The most database connections that one process opens: six kinds of group, the pool,
-        lists, questions, and exports while they run. The fifth kind is opened when a merchant who
-        checks duplicates takes a payment, and the sixth when a payment is queued."""
+        lists, questions, exports while they run, and one for stored payment methods. The fifth kind
+        is opened when a merchant who checks duplicates takes a payment, the sixth when a payment is
+        queued, and the last one when a payment has a stored method."""
         reading = self.database_reading_connections + QUESTION_CONNECTIONS + self.exports
-        return 6 * self.groups_in_flight + self.database_pool_size + reading
+        return 6 * self.groups_in_flight + self.database_pool_size + reading + 1
 
     @property
     def worker_connections(self) -> int:

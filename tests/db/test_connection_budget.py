@@ -108,5 +108,5 @@ async def test_a_command_shows_the_budget(shared_stack: Stack) -> None:
     )
     shown, _ = await command.communicate()
     budget = json.loads(shown)
-    assert (budget["allowed"], budget["for_each"], budget["pooled"]) == (297, 42, False)
+    assert (budget["allowed"], budget["for_each"], budget["pooled"]) == (297, 43, False)
     assert budget["gateways"] >= 1

@@ -3,7 +3,7 @@
 Functions take an asyncpg connection or pool. They never call the processor.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final, Literal, cast
 from uuid import UUID
 
@@ -77,11 +77,14 @@ class CustomerOfPayment(msgspec.Struct, frozen=True, gc=False):
     deleted: bool
 
 
-PAYABLE_METHOD: Final = """
-    SELECT m.state, m.id, m.customer_id, m.login_id, m.processor, m.customer_profile_id,
+PAYABLE_COLUMNS: Final = """\
+m.state, m.id, m.customer_id, m.login_id, m.processor, m.customer_profile_id,
            m.payment_profile_id, m.type, m.brand, m.last4, m.exp_month, m.exp_year,
            m.card_fingerprint, m.network_transaction_id,
-           coalesce(floor(extract(epoch FROM m.stored_at) * 1000), 0)::bigint
+           coalesce(floor(extract(epoch FROM m.stored_at) * 1000), 0)::bigint"""
+"""Of a row `m`; `payable_of` reads them."""
+PAYABLE_METHOD: Final = f"""
+    SELECT {PAYABLE_COLUMNS}
       FROM payment_methods m
      WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
 """
@@ -115,12 +118,20 @@ async def payable_method(
 
     Raises PaymentMethodNotFound, and PaymentMethodGone if it was deleted or never stored.
     """
-    row = await runner.fetchrow(PAYABLE_METHOD, merchant_id, mode, method_id)
-    shown = ids.typed(ids.PAYMENT_METHOD, method_id)
+    return payable_of(
+        await runner.fetchrow(PAYABLE_METHOD, merchant_id, mode, method_id), method_id
+    )
+
+
+def payable_of(row: Sequence[Any] | None, method_id: UUID) -> PayableMethod:
+    """Return the method in a row of PAYABLE_COLUMNS; None: there is no such row. Raises what
+    `payable_method` raises."""
     if row is None:
+        shown = ids.typed(ids.PAYMENT_METHOD, method_id)
         raise PaymentMethodNotFound(f"there is no payment method {shown}")
     state, found_id, customer_id, login_id, processor, profile, method, *others = row
     if state != "active":
+        shown = ids.typed(ids.PAYMENT_METHOD, method_id)
         raise PaymentMethodGone(f"The payment method {shown} {_WHY_NOT[state]}.")
     return PayableMethod(
         found_id, customer_id, login_id, processor, MethodIds(profile, method), *others

@@ -11,8 +11,8 @@ other answer allows a second send.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -22,12 +22,14 @@ from easypay import clock, ids
 from easypay.clock import monotonic
 from easypay.customers import after_payments
 from easypay.customers.paying import (
+    PAYABLE_COLUMNS,
     PayableMethod,
     PaymentMethodGone,
     PaymentMethodNotFound,
-    payable_method,
+    payable_of,
 )
 from easypay.db.connections import LOST
+from easypay.db.group_commit import GroupCommitter
 from easypay.errors import (
     EasyPayError,
     FieldError,
@@ -43,6 +45,7 @@ from easypay.payments.model import Operation
 from easypay.payments.queue_room import QueueRoom
 from easypay.payments.queued_requests import seal_request
 from easypay.payments.requests import CreatePayment, StoredPaymentMethod, without_cvc
+from easypay.payments.statements import Statement
 from easypay.processors.base import (
     Approved,
     AuthorizeRequest,
@@ -73,17 +76,65 @@ _LEAST_CALL_S: Final = 1.0
 _AT: Final = "#/payment_method/stored"
 
 
+class MethodKey(NamedTuple):
+    """Identifies a stored method."""
+
+    merchant_id: UUID
+    mode: Mode
+    method_id: UUID
+
+
+_LOOK_UP: Final = f"""
+    SELECT {PAYABLE_COLUMNS}, i.place
+      FROM unnest($1::uuid[], $2::text[], $3::uuid[]) WITH ORDINALITY
+           AS i(merchant_id, mode, method_id, place)
+      JOIN payment_methods m
+        ON m.merchant_id = i.merchant_id AND m.mode = i.mode AND m.id = i.method_id
+"""
+
+
+def _look_up_arguments(items: Sequence[MethodKey]) -> Sequence[object]:
+    """Return one list per column."""
+    return list(zip(*items, strict=True)) or [(), (), ()]
+
+
+def _look_up_results(
+    items: Sequence[MethodKey], rows: list[asyncpg.Record]
+) -> Sequence[tuple[Any, ...] | None]:
+    """Return for each item the columns that `payable_of` reads, or None."""
+    found: list[tuple[Any, ...] | None] = [None] * len(items)
+    for row in rows:
+        *columns, place = row
+        found[place - 1] = tuple(columns)
+    return found
+
+
+LOOK_UP: Final = Statement[MethodKey, tuple[Any, ...] | None](
+    "stored-method",
+    _LOOK_UP,
+    _look_up_arguments,
+    _look_up_results,
+    order=lambda key: key.method_id,
+    touches=lambda key: (),
+    months=lambda key: (),
+)
+"""The methods of many payments in one read: one by one, each would take longer than all that its
+gateway does with the payment."""
+
+
 class StoredMethods:
     """What payments need of stored methods. One per process."""
 
     def __init__(
         self,
         *,
+        lookups: GroupCommitter[MethodKey, Any],
         pool: Any,
         login_of: Callable[[UUID, UUID], Awaitable[Login | None]],
         box: Box,
         room: QueueRoom,
     ) -> None:
+        self._lookups = lookups
         self.pool = pool
         self.box = box
         self.room = room
@@ -100,8 +151,9 @@ class StoredMethods:
         named = body.payment_method.stored
         caller = ask.caller
         method_id = method_id_of(body.payment_method)
+        row = await self._lookups.submit(MethodKey(caller.merchant_id, caller.mode, method_id))
         try:
-            method = await payable_method(self.pool, caller.merchant_id, caller.mode, method_id)
+            method = payable_of(row, method_id)
         except (PaymentMethodNotFound, PaymentMethodGone) as gone:
             unknown = isinstance(gone, PaymentMethodNotFound)
             code = "unknown_payment_method" if unknown else "unusable_payment_method"

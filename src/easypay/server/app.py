@@ -69,7 +69,7 @@ from easypay.payments.read_places import Name, ReadPlace, ReadPlaces
 from easypay.payments.resolver import Resolver
 from easypay.payments.seals import Seals
 from easypay.payments.statements import Item, Recorder, Result, Statement
-from easypay.payments.stored_methods import StoredMethods
+from easypay.payments.stored_methods import LOOK_UP, StoredMethods
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.processors.integration import ClientOptions, Integration
 from easypay.processors.registry import installed
@@ -357,6 +357,7 @@ class Gateway:
     def _stored_methods(self, vault: Vault) -> StoredMethods:
         settings = self.settings
         return StoredMethods(
+            lookups=self._committer(LOOK_UP, opened=False, lanes=1),
             pool=self._clients_pool,
             login_of=self._directory.login,
             box=Box(vault.derive(QUEUE_KEY)),
@@ -525,21 +526,22 @@ class Gateway:
         bounded: bool = True,
         patience_s: float | None = None,
         opened: bool = True,
+        lanes: int | None = None,
     ) -> GroupCommitter[Item, Result]:
-        """Return the committer of a statement. `opened`: its lanes connect when the process starts,
-        not with the first item."""
+        """Return the committer of a statement, with the usual number of lanes if none is given.
+        `opened`: they connect when the process starts, not with the first item."""
         settings = self.settings
         dsn = settings.database_url.get_secret_value()
         limit_s = settings.database_patience_s * _LANE_S_OF_PATIENCE
-        lanes = [
+        made = [
             statements.lane(statement, dsn, n + 1, limit_s=limit_s)
-            for n in range(settings.groups_in_flight)
+            for n in range(lanes or settings.groups_in_flight)
         ]
         if opened:
-            self._lanes += lanes
+            self._lanes += made
         committer = statements.group_committer(
             statement,
-            lanes,
+            made,
             month_of=self._months.of,
             size=settings.group_size,
             limit=settings.max_queued if bounded else None,
