@@ -10,6 +10,8 @@ from easypay_bench.caching.bars import interval
 from easypay_bench.performance_bars import percentile
 from easypay_bench.work.feed import FeedRun
 from easypay_bench.work.ordinary import Pair
+from easypay_bench.work.stored import MOST_US
+from easypay_bench.work.stored import Pair as StoredPair
 
 NO_ENDPOINT: Final = "nobody waits"
 ENDPOINT: Final = "a merchant has an endpoint"
@@ -72,6 +74,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     drained: list[Drained] = []
     accepted_ms: dict[str, float] = {}
     accepted_rate: float = 0.0
+    stored: list[StoredPair] = []
     feed: dict[str, FeedRun] = {}
     """By who waits for events."""
     fast: list[Told] = []
@@ -102,6 +105,9 @@ def rows(found: Findings) -> Iterator[Row]:
     if found.accepted_ms:
         name = f"202 for a queued payment at {found.accepted_rate:g}/s: p99"
         yield _most(name, [found.accepted_ms["p99"]], 15, "ms")
+    if found.stored:
+        more = [each.stored_us - each.card_us for each in found.stored]
+        yield _most("gateway CPU of a stored method, more than of a card", more, MOST_US, "µs")
     if run := found.feed.get(ENDPOINT):
         name = f"feed behind, {run.events / run.seconds:,.0f} events/s: p99"
         yield _most(name, [percentile(run.late_ms, 0.99)], 50, "ms")

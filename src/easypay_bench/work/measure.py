@@ -17,12 +17,12 @@ from easypay_bench import stack as stacks
 from easypay_bench.http_calls import call
 from easypay_bench.performance_bars import per_payment_us, percentile
 from easypay_bench.stack import Merchant, Stack
-from easypay_bench.work import feed, ordinary
+from easypay_bench.work import feed, ordinary, stored
 from easypay_bench.work.bars import ENDPOINT, NO_ENDPOINT, Drained, Findings, Told
 from easypay_bench.work.bursts import RATE, begun, beside_snapshot, emptied, value
 from easypay_bench.work.programs import Came, Receivers, mint, pay, receivers
 
-PARTS: Final = ("queue", "accept", "feed", "webhooks", "snapshot")
+PARTS: Final = ("queue", "accept", "stored", "feed", "webhooks", "snapshot")
 """What can be measured alone. The ordinary path is measured if there is a commit to compare."""
 _ENDPOINTS: Final = 50
 _SCOPES: Final = ("payments:write", "webhooks:manage")
@@ -41,6 +41,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 10
     payments: int = 4_000
     """Of a burst."""
+    stored_rounds: int = 6
     endpoints: int = _ENDPOINTS
     accept_rate: float = 500
     event_rate: float = 500
@@ -56,7 +57,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 QUICK: Final = Plan(
     rounds=1, seconds=0.4, payments=60, endpoints=3, accept_rate=100, event_rate=100, feed_rate=100,
-    snapshot_s=0.3, snapshot_rate=50, quick=True,
+    stored_rounds=1, snapshot_s=0.3, snapshot_rate=50, quick=True,
 )  # fmt: skip
 """Shows only that everything works."""
 
@@ -90,6 +91,9 @@ async def _on(stack: Stack, plan: Plan, say: Say, found: Findings) -> Findings:
             say(f"202 at {plan.accept_rate:g}/s")
             latency_ms = await _accepted(stack, merchant, plan)
             found = replace(found, accepted_ms=latency_ms, accepted_rate=plan.accept_rate)
+        if "stored" in parts:
+            of_stored = await stored.pairs(stack, merchant, plan.stored_rounds, plan.payments, say)
+            found = replace(found, stored=of_stored)
         if "feed" in parts:
             found = replace(found, feed=await _feed(stack, merchant, plan, say))
     if "webhooks" in parts:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -54,11 +54,13 @@ async def pay(
     *,
     rate: float = 0.0,
     tokens: list[str] | None = None,
+    stored: Sequence[str] = (),
     queued: bool = False,
     connections: int = 64,
     on_start: Callable[[], Awaitable[None]] | None = None,
 ) -> Sent:
     """Take `count` payments, at `rate` per second or as fast as answers come. Tokens are used up.
+    `stored`: pay with these stored methods in turn.
 
     Raises LoadFailed if one is not answered 201 (`queued`: 202).
     """
@@ -73,6 +75,7 @@ async def pay(
         connections=connections,
         rate=rate,
         tokens=used or [],
+        stored=list(stored),
         queued=queued,
     )
     async with _program("sender") as process:

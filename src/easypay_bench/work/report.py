@@ -75,6 +75,17 @@ def _show_queue_and_feed(found: Findings, console: Console) -> None:
                 ],
             )
         )  # fmt: skip
+    if found.stored:
+        console.print(
+            table(
+                "Payments with a stored method beside a card, by round",
+                ("card: gateway µs", "stored", "card: PostgreSQL µs", "stored"),
+                [
+                    tuple(f"{us:.0f}" for us in msgspec.structs.astuple(each))
+                    for each in found.stored
+                ],
+            )
+        )
     if found.feed:
         console.print(
             table(

@@ -27,7 +27,9 @@ _LAST_ANSWER_S: Final = 30.0
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What to send. Payments go to the merchants of `api_keys` in turn. `tokens`: pay with one of
-    these each instead of a card. `rate` 0: as fast as answers come."""
+    these each instead of a card; `stored`: with these stored methods in
+    turn. `rate` 0: as fast as answers
+    come."""
 
     host: str
     port: int
@@ -36,6 +38,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 64
     rate: float = 0.0
     tokens: list[str] = []
+    stored: list[str] = []
     queued: bool = False
 
 
@@ -127,6 +130,10 @@ class Sender:
                 "data_value": order.tokens[number],
             }
             paid["payment_method"] = {"type": "accept_token", "accept_token": token}
+        if order.stored:
+            method = order.stored[number % len(order.stored)]
+            del paid["billing_address"]  # it is stored with the method
+            paid["payment_method"] = {"type": "stored", "stored": {"id": method}}
         body = msgspec.json.encode(paid)
         prefer = "Prefer: respond-async\r\n" if order.queued else ""
         head = (
