@@ -16,6 +16,7 @@ from easypay.api.paging import newest_id
 from easypay.api.reading import ReadingApi
 from easypay.db.partitions import Months
 from easypay.db.reading import Reading
+from easypay.merchants.model import SCOPES
 from easypay.merchants.vault import Box, Vault
 from easypay.mode import Mode
 from easypay.payments.lists import PAYMENTS, Lists, Span
@@ -375,6 +376,68 @@ async def test_an_old_method_that_is_unknown_is_refused_and_looked_after(
     await judged(stack, shop)
 
 
+async def test_a_method_that_was_deleted_at_the_processor_is_found_out(
+    stack: Stack, shop: Shop, worker: Any
+) -> None:
+    """Stored, paid with at once, and deleted there by somebody: all through the API."""
+    merchant = await stack.with_key(shop, scopes=SCOPES)
+    await stack.simulator.post("/settings", login=shop.login, profile_lag_ms=300)
+    customer = (await merchant.post("/customers", {"email": "ada@example.com"})).json()["id"]
+    path = f"/customers/{customer}/payment_methods"
+    made = await merchant.post(path, {"payment_method": card(), "validate": False})
+    assert made.status_code == 201, made.text
+    method_id = made.json()["id"]
+    body = {"amount": 2500, "currency": "USD"}
+    body |= {"payment_method": {"type": "stored", "stored": {"id": method_id}}}
+    first = await merchant.post("/payments", body)
+    assert first.status_code in (201, 202), first.text
+    await worker()
+    paid = await shop.becomes(first.json()["id"], "captured")
+    assert (paid["customer"], paid["payment_method"]["id"]) == (customer, method_id)
+    await stack.fetch(
+        "UPDATE payment_methods SET stored_at = stored_at - interval '1 hour',"
+        " created_at = created_at - interval '1 hour' WHERE merchant_id = $1",
+        shop.merchant_id,
+    )
+    await stack.fetch(
+        "UPDATE customer_profiles SET created_at = created_at - interval '1 hour'"
+        " WHERE merchant_id = $1",
+        shop.merchant_id,
+    )
+    ids_there = await stack.fetch(
+        "SELECT customer_profile_id FROM payment_methods WHERE merchant_id = $1", shop.merchant_id
+    )
+    await at_wire(
+        stack, shop.login, "deleteCustomerProfileRequest",
+        customerProfileId=ids_there[0]["customer_profile_id"],
+    )  # fmt: skip
+    refused = await merchant.post("/payments", body)
+    assert refused.json()["decline_code"] == "stored_method_not_found", refused.text
+
+    async def gone() -> bool:
+        return code_of_field(await merchant.post("/payments", body)) == "unusable_payment_method"
+
+    await until(gone, what="the method counts as deleted")
+
+    async def told() -> bool:
+        events = await merchant.client.get("/events", params={"types": "payment_method.deleted"})
+        return len(events.json()["data"]) == 1
+
+    await until(told, what="the shop is told")
+    left = "SELECT count(*) FROM vault_work WHERE merchant_id = $1"
+
+    async def done() -> bool:
+        return await stack.value(left, shop.merchant_id) == 0
+
+    await until(done, what="nothing is left to do at the vault")
+    await merchant.client.aclose()
+
+
+def code_of_field(answer: Any) -> Any:
+    errors = answer.json().get("errors") or [{}]
+    return errors[0].get("code")
+
+
 # queued payments --------------------------------------------------------------------------------
 
 
@@ -410,12 +473,12 @@ async def test_a_queued_payment_with_a_stored_method_is_sent_by_a_worker(
     sql = "SELECT count(*) FROM vault_work WHERE id = $1"
     assert await stack.value(sql, unknown.uuid) == 1
     reader = await stack.with_key(shop, scopes=("events:read",))
-    await until(lambda: told(reader, 9), what="every event has its payment")
+    await until(lambda: all_told(reader, 9), what="every event has its payment")
     await reader.client.aclose()
     await judged(stack, shop)
 
 
-async def told(reader: Shop, count: int) -> bool:
+async def all_told(reader: Shop, count: int) -> bool:
     """Whether so many events came, each with its customer and method."""
     events = (await reader.client.get("/events", params={"limit": "50"})).json()["data"]
     assert all("customer" in e["data"] and "id" in e["data"]["payment_method"] for e in events)

@@ -2,6 +2,8 @@
 
     a method that is `making`     look for it in the vault, adopt it, or end it as `failed`
     a method that wants a change  make the change again: it is the same change
+    a method that a payment was   look whether the vault has it; if not, it was deleted there
+    told to be unknown
     a method that is `deleting`   delete it again: what is gone counts as deleted
     a profile that is `deleting`  the same, with all of its methods
 
@@ -101,7 +103,7 @@ class Mender:
 
     async def _change(self, work: Work, method: Method) -> End:
         if method.wanted is None:
-            return Done()
+            return await self._look_for(work, method)
         answer = await self._customers.change_at_vault(method, ends_work=False)
         match answer:
             case VaultDone():
@@ -120,6 +122,32 @@ class Mender:
     async def _wants_more(self, method: Method) -> bool:
         found = await store.find_method(self._pool, method.merchant_id, method.mode, method.id)
         return found is not None and found.wanted is not None
+
+    async def _look_for(self, work: Work, method: Method) -> End:
+        """Look whether the vault still has an active method: a payment was told that it has not."""
+        who = (method.merchant_id, method.mode)
+        profile = await method_rows.profile_of(self._pool, *who, method.profile_id)
+        account = await self._customers.account_of(method.merchant_id, method.login_id)
+        if account is None:
+            return SCHEDULE.after(work, "the processor account cannot be used")
+        answer = await self._ask(profile, account)
+        match answer:
+            case FoundProfile():
+                ids = [each.ids.payment_profile_id for each in answer.methods]
+                if method.payment_profile_id in ids:
+                    return Done()
+            case NoProfile():
+                pass
+            case VaultNotSent() | VaultUnknown():
+                return SCHEDULE.after(work, answer.reason)
+            case _:
+                assert_never(answer)
+        if await self._is_too_young(method):
+            return Later(_ASK_AGAIN_S, "the vault does not show it yet")
+        log.warning("payment method %s was deleted at the processor", method.id)
+        async with self._pool.acquire() as connection:
+            await method_rows.record_gone(connection, key_of(method))
+        return Done()
 
     async def _find(self, work: Work, method: Method) -> End:
         who = (method.merchant_id, method.mode)
