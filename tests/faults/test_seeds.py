@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from faults.seeds import mutations
 from faults.seeds.plan import Plan, plan
 from faults.seeds.run import run_seeds
+from harness import one_done_of_two
 
 SEEDS = (15, 398, 1126, 3619, 3622)
 """Together they ask for everything and break everything that a seed can."""
@@ -52,6 +54,24 @@ def test_the_seeds_of_the_suite_break_everything_that_a_seed_can_break() -> None
     everything = set().union(*(kinds(plan(seed)) for seed in range(500)))
     assert len(everything) > 40
     assert set().union(*(kinds(plan(seed)) for seed in SEEDS)) == everything
+
+
+def operation(kind: str, state: str, **over: Any) -> dict[str, Any]:
+    row = {"id": uuid.uuid4(), "kind": kind, "state": state, "reference": f"the {kind}"}
+    row |= {"parent_transaction_id": "7", "amount_minor": 900, "voided": kind == "refund"}
+    return row | {"evidence": None, "processor_code": None} | over
+
+
+def test_the_judge_knows_two_requests_with_one_effect() -> None:
+    """A void comes late, just before a full refund, which is told that all is voided already."""
+    truth = [{"invoice_number": "the void", "response_code": "1", "type": "voidTransaction"}]
+    void, told = operation("void", "absent"), operation("refund", "approved", processor_code="310")
+    asked = operation("refund", "approved", evidence='{"source": "inquiry"}')
+    for refund in (told, asked):
+        assert one_done_of_two(truth, [void, refund]) == {"the void": "the refund"}
+    unexplained = operation("refund", "approved", processor_code="1")
+    assert one_done_of_two(truth, [void, unexplained]) == {}
+    assert one_done_of_two(truth, [operation("void", "approved"), told]) == {}
 
 
 @pytest.mark.parametrize("name", sorted(mutations.BY_NAME))

@@ -11,6 +11,8 @@ from harness.stack import Stack
 _BY_PARENT = ("void", "capture")
 """Kinds that the processor stores in the transaction they act on."""
 _SUCCESS = {"1", "4"}
+_DONE_BEFORE = "310"
+"""The processor's answer to a void of what is voided already."""
 _TABLES = (
     *("payments", "operations", "idempotency_keys", "events", "late_charges"),
     "queued_operations",
@@ -182,9 +184,10 @@ def one_done_of_two(truth: list[dict[str, Any]], operations: Sequence[Any]) -> d
     and our rows name another. Return the reference of the one named by that of the one done.
 
     A full refund before settlement counts as a void. A transaction's details do not say which
-    request voided or captured it. If one request was called absent and came late while another with
-    the same effect was open, an inquiry cannot tell them apart. Both sides then have one effect. If
-    a second one was done there or approved here, it is not such a pair.
+    request voided or captured it, nor does the reply that it was voided before. If one request was
+    called absent and came late before another with the same effect had its outcome, nobody can tell
+    them apart. Both sides then have one effect. If a second one was done there or approved here, it
+    is not such a pair.
     """
     done = {row["invoice_number"] for row in truth if row["response_code"] in _SUCCESS}
     voids = {row["invoice_number"] for row in truth if row["type"] == WIRE_TYPE["void"]}
@@ -203,8 +206,10 @@ def one_done_of_two(truth: list[dict[str, Any]], operations: Sequence[Any]) -> d
         in_rows = [o for o in alike if o["state"] == "approved"]
         if len(at_processor) != 1 or len(in_rows) != 1 or at_processor[0]["state"] != "absent":
             continue
-        if in_rows[0]["reference"] not in done and '"inquiry"' in (in_rows[0]["evidence"] or ""):
-            pairs[at_processor[0]["reference"]] = in_rows[0]["reference"]
+        named = in_rows[0]
+        found = '"inquiry"' in (named["evidence"] or "") or named["processor_code"] == _DONE_BEFORE
+        if named["reference"] not in done and found:
+            pairs[at_processor[0]["reference"]] = named["reference"]
     return pairs
 
 
