@@ -39,7 +39,7 @@ async def _rounds(args: argparse.Namespace) -> int:
         jobs=min(args.jobs, len(numbers)),
         folder=args.folder,
         on_result=seen,
-        keep=args.replay is not None,
+        keep=args.replay is not None and args.times == 1,  # a clean one would take its place
         stopped=stop,
         module=JOB,
     )

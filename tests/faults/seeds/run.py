@@ -231,7 +231,8 @@ async def _run(args: argparse.Namespace, folder: Path, source: Path) -> int:
         folder=folder,
         on_result=seen,
         source=source,
-        keep=args.replay is not None,
+        # Of many runs, only what found something is kept: a clean one would take its place.
+        keep=args.replay is not None and args.times == 1,
         stopped=stopped,
     )
     story = folder / f"seed-{args.replay}" / "story.txt"
