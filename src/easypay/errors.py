@@ -269,6 +269,12 @@ class TooManyExports(EasyPayError):
     code = "too_many_exports"
 
 
+class TooManyUploads(EasyPayError):
+    """As many uploads of the merchant are running as may. Nothing was kept."""
+
+    code = "too_many_uploads"
+
+
 class TooManyQueued(EasyPayError):
     """As many requests of the merchant are queued as may be. Nothing was written."""
 

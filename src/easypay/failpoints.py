@@ -25,6 +25,8 @@ CUSTOMER_NAMES: Final = (
     *("method_deleting", "method_gone", "customer_deleting", "profile_gone"),
 )
 """Points of storing, changing and deleting a payment method at the processor's vault."""
+BATCH_NAMES: Final = ("batch_staged", "batch_claimed", "batch_lines_begun", "batch_line_sent")
+"""Points of an upload, and of a worker that runs a batch, which reaches NAMES too."""
 ARCHIVE_NAMES: Final = (
     *("archive_watches", "archive_begun", "archive_wrote_payments", "archive_wrote_operations"),
     *("archive_wrote_events", "archive_manifest", "archive_detached", "archive_finished"),
@@ -51,6 +53,7 @@ def arm(name: str | None) -> None:
         *QUEUE_NAMES,
         *WEBHOOK_NAMES,
         *CUSTOMER_NAMES,
+        *BATCH_NAMES,
         *ARCHIVE_NAMES,
         *COMPACT_NAMES,
     )

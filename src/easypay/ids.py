@@ -22,6 +22,7 @@ ENDPOINT: Final = "whe"
 ATTEMPT: Final = "wha"
 CUSTOMER: Final = "cus"
 PAYMENT_METHOD: Final = "pm"
+BATCH: Final = "bat"
 
 REFERENCE_LENGTH: Final = 20
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

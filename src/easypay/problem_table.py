@@ -116,10 +116,10 @@ PROBLEMS: Final[Mapping[str, Row]] = {
     ),
     "invalid_state": Row(
         409, "The payment does not allow this now", False, "no", None,
-        "The payment's status does not allow this. An authorized payment can be captured or "
-        "voided; a captured one can be refunded, or voided until it settles; one in review can be "
-        "voided, approved or declined.",
-        "Read the payment and decide by its `status`.",
+        "The payment's status, or the batch's state, does not allow this. An authorized payment "
+        "can be captured or voided; a captured one can be refunded, or voided until it settles; "
+        "one in review can be voided, approved or declined.",
+        "Read the payment and decide by its `status`, or the batch and decide by its `state`.",
     ),
     "amount_exceeds_authorized": Row(
         409, "The amount is more than was authorized", False, "no", None,
@@ -188,13 +188,13 @@ PROBLEMS: Final[Mapping[str, Row]] = {
     ),
     "body_too_large": Row(
         413, "The body is too large", False, "no", None,
-        "The body is larger than 64 KiB.",
-        f"Send less metadata. {_NOTHING}",
+        "The body is larger than 64 KiB, or the file of a batch is larger than `detail` says.",
+        f"Send less metadata, or split the file. {_NOTHING}",
     ),
     "unsupported_media_type": Row(
-        415, "The body must be application/json", False, "no", None,
-        "The body was not sent as JSON.",
-        f"Send `Content-Type: application/json`. {_NOTHING}",
+        415, "The body has the wrong media type", False, "no", None,
+        "The body was not sent as JSON, or the file of a batch as neither JSON lines nor CSV.",
+        f"Send the `Content-Type` that `detail` names. {_NOTHING}",
     ),
     "validation_failed": Row(
         422, "The request has invalid fields", False, "no", None,
@@ -246,6 +246,12 @@ PROBLEMS: Final[Mapping[str, Row]] = {
         "As many exports of the merchant are running as may, in all gateway processes together.",
         "Wait until one has ended, and repeat the request. Export a month at a time, one after "
         "another.",
+    ),
+    "too_many_uploads": Row(
+        429, "Too many uploads at once", False, "same_key", 10,
+        "As many uploads of batches of the merchant are running as may, in all gateway processes "
+        "together. Nothing was kept.",
+        f"{_AGAIN}, when one of them has ended.",
     ),
     "too_many_queued": Row(
         429, "Too many requests are queued", False, "same_key", 5,

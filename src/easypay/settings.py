@@ -154,6 +154,28 @@ class Settings(BaseSettings):
         gt=0,
         description="About how many of them may be one merchant's. Further ones get 429",
     )
+    batch_max_bytes: int = Field(
+        default=512 * 1024 * 1024,
+        gt=0,
+        description="Maximum bytes of the file of a batch",
+    )
+    batch_max_lines: int = Field(
+        default=1_000_000,
+        gt=0,
+        le=2_000_000_000,
+        description="Maximum lines of the file of a batch",
+    )
+    batch_uploads_per_merchant: int = Field(
+        default=2,
+        gt=0,
+        description="How many batches of one merchant may be uploaded at the same time, in all "
+        "processes together. Further ones get 429",
+    )
+    batch_upload_timeout_s: float = Field(
+        default=900.0,
+        gt=0,
+        description="How long an upload may take in all",
+    )
     queue_poll_s: float = Field(
         default=1.0,
         gt=0,
@@ -461,9 +483,9 @@ class Settings(BaseSettings):
     @property
     def worker_connections(self) -> int:
         """The most database connections that one worker opens: its pool, four for webhooks, two for
-        stored payment methods, one that claims queued payments, and four kinds of group once one is
-        sent."""
-        return WORKER_POOL_SIZE + 4 + 2 + 1 + 4 * self.groups_in_flight
+        stored payment methods, two that claim queued payments and batches, four kinds of group once
+        a payment is sent, and six kinds once a batch runs."""
+        return WORKER_POOL_SIZE + 4 + 2 + 2 + (4 + 6) * self.groups_in_flight
 
     @property
     def replica_connections(self) -> int:

@@ -9,6 +9,7 @@ import msgspec
 
 from easypay import errors, ids
 from easypay.api import auth, exports, idempotency, paging
+from easypay.api.example_batches import BATCH_ID
 from easypay.api.example_stories import stories
 from easypay.api.examples import (
     AT,
@@ -26,6 +27,7 @@ from easypay.api.examples import (
 )
 from easypay.api.http import BUG, UNREACHABLE, Request, decode, encode, sent_twice, too_large
 from easypay.api.reading import NO_SUCH_KEY
+from easypay.batches.model import why_not
 from easypay.customers.model import Failure
 from easypay.customers.refusals import NOT_STORED, why_failed
 from easypay.errors import EasyPayError
@@ -69,6 +71,10 @@ _DETAILS: Final[Mapping[type[EasyPayError], str]] = {
     errors.StatisticsNotReady: errors.StatisticsNotReady.now().detail,
     errors.TooManyConnections: errors.TooManyConnections.of_address().detail,
     errors.TooManyQueued: errors.TooManyQueued.of(20_000).detail,
+    errors.TooManyUploads: (
+        "2 uploads of this merchant are running, as many as may. Nothing was kept. Wait until one "
+        "has ended and repeat the upload."
+    ),
     errors.TooManyExports: (
         "2 exports of this merchant are running, and no more may. Nothing was read. Repeat the "
         "request when one of them has ended."
@@ -94,6 +100,7 @@ _NOT_FOUND: Final = {
         f"there is no payment method {METHOD_ID}",
     ),
     "webhooks_delivery": "there is no such delivery",
+    "batches": f"there is no batch {BATCH_ID}",
     "webhooks": f"there is no webhook endpoint {ENDPOINT_ID}",
     "system": "there is no such page; see /docs",
 }
@@ -130,6 +137,10 @@ _WRONG_STATE: Final = {
     "payments_void": f"{PAYMENT_ID} has settled or was refunded: refund it instead.",
     "payments_approve": f"{PAYMENT_ID} is captured; only a payment in review can be approved.",
     "payments_decline": f"{PAYMENT_ID} is captured; only a payment in review can be declined.",
+    **{
+        f"batches_{move}": why_not("done", move).detail
+        for move in ("start", "pause", "resume", "cancel")
+    },
     "payments_refund": f"{PAYMENT_ID} is authorized; only a captured payment can be refunded.",
 }
 _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
@@ -148,6 +159,10 @@ _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
     "customers_store_method": (("missing_field", "No payment method", b"{}"),),
     "customers_update_method": (("month", "No month", b'{"exp_month": 13, "exp_year": 2031}'),),
     "customers_validate_method": (("cvc", "Too long", b'{"cvc": "12345"}'),),
+    "batches_start": (("unknown_field", "An unknown field", b'{"line": 100}'),),
+    "batches_pause": (("unknown_field", "An unknown field", b'{"line": 100}'),),
+    "batches_resume": (("unknown_field", "An unknown field", b'{"line": 100}'),),
+    "batches_cancel": (("unknown_field", "An unknown field", b'{"line": 100}'),),
     "webhooks_create": (("url", "No address", b'{"description": "shop"}'),),
     "webhooks_update": (("types", "Not a list", b'{"types": "payment.captured"}'),),
     "webhooks_rotate_secret": (("overlap", "A negative time", b'{"overlap_seconds": -1}'),),
@@ -212,7 +227,13 @@ def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError])
 
 def example_of(error: type[EasyPayError]) -> Any:
     """One example of it, from the first call that can give it."""
-    for operation_id in ("payments_create", "payments_capture", "payments_refund", "system"):
+    for operation_id in (
+        "payments_create",
+        "payments_capture",
+        "payments_refund",
+        "system",
+        "batches_upload",
+    ):
         with suppress(KeyError):
             examples = problem_examples(operation_id, "payments:write", CreatePayment, error)
             for example in examples.values():

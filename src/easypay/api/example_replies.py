@@ -16,6 +16,7 @@ import msgspec
 from easypay import ids
 from easypay.api import admin, duplicates, events, paging, reading, webhooks
 from easypay.api.customers import ValidityView
+from easypay.api.example_batches import batch_replies
 from easypay.api.example_stories import PROCESSOR, Told, as_json, stories
 from easypay.api.examples import (
     API_KEY_UUID,
@@ -116,6 +117,7 @@ def _reads() -> dict[tuple[str, int], Examples]:
         | _reads_of_parts()
         | _feed()
         | _statistics()
+        | batch_replies()
         | _webhooks()
         | _customers()
         | _administration()

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from easypay import ids
-from easypay.api import admin, customers, webhooks
+from easypay.api import admin, batches, customers, webhooks
 from easypay.api.paging import Cursors
 from easypay.merchants.model import Caller
 from easypay.mode import Mode
@@ -200,6 +200,7 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
         "nothing": Example("Without a card code", {}),
         "cvc": Example("With the card code", {"cvc": "123"}),
     },
+    batches.ChangeBatch: {"change": Example("No fields", {})},
     webhooks.CreateEndpoint: {
         "some": Example(
             "Some types",

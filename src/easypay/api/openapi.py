@@ -11,8 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from easypay import errors
-from easypay.api import conditional, events, exports, payment_filters, schemas
+from easypay.api import batches, conditional, events, exports, payment_filters, schemas
 from easypay.api.doc_files import STYLE
+from easypay.api.example_batches import BATCH_ID, stream_examples, upload_examples
 from easypay.api.example_problems import problem_examples
 from easypay.api.example_replies import export_examples, reply_examples
 from easypay.api.examples import (
@@ -39,6 +40,7 @@ from easypay.api.routes import ROUTES, TOPICS, Route
 from easypay.api.schemas import REF, Schema
 from easypay.api.statistics import BY, INTERVALS
 from easypay.api.waiting import LONGEST_S, WAIT_PATTERN
+from easypay.batches.model import MOST_AT_ONCE, USUAL_AT_ONCE
 from easypay.errors import EasyPayError
 from easypay.mode import Mode
 from easypay.payments.lists import MOST_COUNTED
@@ -50,6 +52,7 @@ from easypay.problems import MEDIA_TYPE
 TAGS: Final[Mapping[str, str]] = {
     "Payments": "Take, hold, capture, void and refund payments, and read what happened.",
     "Customers": "Customers, and payment methods that the processor keeps for them.",
+    "Batches": "Upload files of payments, captures, refunds and voids, and follow them.",
     "Events": "All that happens, in an order that never changes.",
     "Idempotency": "Find the payment that a request made when its answer was lost.",
     "Webhooks": "Be told of events: endpoints, deliveries, and sending again.",
@@ -61,6 +64,7 @@ _TAG_OF: Final = {
     **dict.fromkeys(("payments", "reading", "statistics", "exports"), "Payments"),
     "admin": "Administration",
     "customers": "Customers",
+    "batches": "Batches",
     "events": "Events",
     "webhooks": "Webhooks",
 }
@@ -363,6 +367,41 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         {"type": "string", "enum": list(BY), "default": "currency"},
         "brand",
     ),
+    "name": (
+        "query",
+        "A name for people: one printable line.",
+        {"type": "string", "maxLength": batches.LONGEST_NAME},
+        "november",
+    ),
+    "on_error": (
+        "query",
+        "What to do if a line is wrong. `refuse`: nothing of the file runs. `skip`: the others do.",
+        {"type": "string", "enum": ["refuse", "skip"], "default": "refuse"},
+        None,
+    ),
+    "start": (
+        "query",
+        "`false`: the batch waits until it is started.",
+        {"type": "string", "enum": ["true", "false"], "default": "true"},
+        None,
+    ),
+    "lines_per_second": (
+        "query",
+        "How many lines may begin in a second. Without it, as many as can.",
+        {"type": "integer", "minimum": 1, "maximum": batches.MOST_RATE},
+        None,
+    ),
+    "at_once": (
+        "query",
+        "How many lines may be under way at the same time.",
+        {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MOST_AT_ONCE,
+            "default": USUAL_AT_ONCE,
+        },
+        None,
+    ),
     "key": ("path", "The idempotency key, percent-encoded.", KEY_SCHEMA, KEY),
     "mode": ("path", "The account's mode.", {"type": "string", "enum": list(Mode)}, "test"),
     "page": ("path", "The page's topic.", {"type": "string", "enum": list(TOPICS)}, "payments"),
@@ -407,6 +446,12 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "The operation's id.",
         {"type": "string", "pattern": "^op_[0-9a-f]{32}$"},
         OPERATION_ID,
+    ),
+    "batches.id": (
+        "path",
+        "The batch's id.",
+        {"type": "string", "pattern": "^bat_[0-9a-f]{32}$"},
+        BATCH_ID,
     ),
     "webhook-endpoints.id": (
         "path",
@@ -552,6 +597,15 @@ def _operation(route: Route, shared: Mapping[str, Example]) -> dict[str, Any]:
         examples = request_examples(route.body)
         content = _content(JSON.decode(), schemas.name_of(route.body), examples)
         operation["requestBody"] = {"required": route.body_required, "content": content}
+    if route.uploads:
+        content = {
+            exports.MEDIA_TYPES[format]: {
+                "schema": {"type": "string"},
+                "examples": {"file": {"summary": summary, "value": text}},
+            }
+            for format, (summary, text) in upload_examples().items()
+        }
+        operation["requestBody"] = {"required": True, "content": content}
     operation["responses"] = {
         **{str(status): _reply(route, status, kind) for status, kind in route.replies.items()},
         **_refusals(route, shared),
@@ -594,7 +648,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 
 def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
     headers = ["Request-Id"]
-    money = "Idempotency-Key" in route.headers
+    money = "Idempotency-Key" in route.headers and not route.uploads
+    if route.uploads and status == 201:
+        headers.append("Location")
     if money:
         headers += ["Location", "Idempotency-Replayed", "Server-Timing"]
     if status == 202:
@@ -621,7 +677,16 @@ def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
     if route.numbered and kind is not None:
         refs = [{"$ref": REF + name}, {"$ref": REF + f"Numbered{name}"}]
         reply["content"][JSON.decode()]["schema"] = {"oneOf": refs}
-    if route.streams:
+    if route.api == "batches" and route.streams:
+        reply["description"] = "The lines, and a last one with their number."
+        reply["content"] = {
+            exports.MEDIA_TYPES[format]: {
+                "schema": {"type": "string"},
+                "examples": {"one": {"summary": "One line", "value": text}},
+            }
+            for format, text in stream_examples(route.operation_id).items()
+        }
+    elif route.streams:
         reply["description"] = "The payments, and a last line with their number."
         reply["content"] = {
             exports.MEDIA_TYPES[format]: {

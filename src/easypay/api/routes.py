@@ -10,6 +10,7 @@ import msgspec
 from easypay import errors
 from easypay.api import (
     admin,
+    batches,
     customers,
     duplicates,
     events,
@@ -50,6 +51,8 @@ class Route(msgspec.Struct, frozen=True):
     """The handlers that have the method, if the operation id does not begin with their name."""
     streams: bool = False
     """Whether the answer leaves in pieces, in one of the formats of `exports.MEDIA_TYPES`."""
+    uploads: bool = False
+    """Whether the body is a file that the handler reads as it comes, in one of the same formats."""
     scope: str | None = None
     """A key's scope, "admin", or None if no key is needed."""
     errors: tuple[type[EasyPayError], ...] = ()
@@ -121,6 +124,7 @@ _MAY_BE_OLD: Final = ("Cache-Control",)
 """The request header of what may come from the caches or from a read replica."""
 _LISTED: Final = (*_MAY_BE_OLD, *_UNCHANGED)
 _WEBHOOKS: Final = (*_KEY, errors.DatabaseUnavailable)
+_BATCH: Final = f"{batches.PATH}/{{id}}"
 _ENDPOINT: Final = "/api/v1/webhook-endpoints/{id}"
 _CUSTOMER: Final = "/api/v1/customers/{id}"
 _METHOD: Final = "/api/v1/payment_methods/{id}"
@@ -177,9 +181,45 @@ def _list_of(view: type, handler: str, summary: str, description: str) -> Route:
     )
 
 
+def _of_batch(handler: str, summary: str, description: str) -> Route:
+    """Return a call that changes the state of a batch."""
+    return Route(
+        f"POST {_BATCH}/{handler}",
+        f"batches_{handler}",
+        summary,
+        f"{description} Repeating the call changes nothing.",
+        body=batches.ChangeBatch,
+        body_required=False,
+        replies={200: batches.BatchView},
+        scope=batches.SCOPE,
+        errors=(*_KEY, *_BODY, errors.NotFound, errors.InvalidState, errors.DatabaseUnavailable),
+    )
+
+
+def _lines_of_batch(handler: str, summary: str, description: str) -> Route:
+    """Return a call that streams something of each line of a batch."""
+    return Route(
+        f"GET {_BATCH}/{handler}",
+        f"batches_{handler}",
+        summary,
+        f"{description} CSV (`Accept: text/csv`) or a JSON object per line "
+        "(`Accept: application/jsonl`). The last line says how many there are; without it the file "
+        "was cut off.",
+        streams=True,
+        scope=batches.READ_SCOPE,
+        errors=(
+            *_KEY,
+            errors.NotFound,
+            errors.NotAcceptable,
+            errors.ValidationFailed,
+            errors.DatabaseUnavailable,
+        ),
+    )
+
+
 TOPICS: Final = (
-    "payments", "customers", "events", "webhooks", "idempotency", "errors", "conventions",
-    "testing", "administration",
+    "payments", "customers", "batches", "events", "webhooks", "idempotency", "errors",
+    "conventions", "testing", "administration",
     "objects", "system",
 )  # fmt: skip
 """The pages under /docs, in the order of their navigation."""
@@ -582,6 +622,79 @@ ROUTES: Final[tuple[Route, ...]] = (
             errors.InvalidState,
             errors.ProcessorNotSetUp,
         ),
+    ),
+    Route(
+        f"POST {batches.PATH}",
+        "batches_upload",
+        "Upload a batch",
+        "A file of payments, captures, refunds and voids: JSON lines or CSV. Every line is "
+        "checked. If one is wrong, the batch is `invalid` and nothing of it runs, unless "
+        "`on_error=skip`. Otherwise it starts at once, unless `start=false`. The same file, or the "
+        "same Idempotency-Key, is the same batch: 200. The key needs the scope `batches:write`, "
+        "and the scopes of the calls that the lines stand for.",
+        replies={200: batches.BatchView, 201: batches.BatchView},
+        query=batches.QUERY,
+        headers=("Idempotency-Key",),
+        uploads=True,
+        scope=batches.SCOPE,
+        errors=(
+            *_KEY,
+            errors.ValidationFailed,
+            errors.BodyTooLarge,
+            errors.UnsupportedMediaType,
+            errors.RequestTimeout,
+            errors.IdempotencyKeyMissing,
+            errors.IdempotencyKeyInvalid,
+            errors.IdempotencyKeyReused,
+            errors.RequestInProgress,
+            errors.TooManyUploads,
+            errors.Overloaded,
+            errors.DatabaseUnavailable,
+        ),
+    ),
+    Route(
+        f"GET {batches.PATH}",
+        "batches_list_batches",
+        "List batches",
+        "All batches of the key's merchant and mode, newest first.",
+        replies={200: Page},
+        page_of=batches.BatchView,
+        query=("limit", "cursor"),
+        scope=batches.READ_SCOPE,
+        errors=(*_KEY, errors.ValidationFailed, errors.DatabaseUnavailable),
+    ),
+    Route(
+        f"GET {_BATCH}",
+        "batches_get",
+        "Read a batch",
+        "Its state and how far it has come: lines by state, sums by outcome and currency, lines a "
+        "second, and how long it will take.",
+        replies={200: batches.BatchView},
+        scope=batches.READ_SCOPE,
+        errors=(*_KEY, errors.NotFound, errors.ValidationFailed, errors.DatabaseUnavailable),
+    ),
+    _of_batch("start", "Start a batch", "Runs a batch that is `ready`."),
+    _of_batch(
+        "pause",
+        "Pause a batch",
+        "No more lines begin. Those that are under way end within seconds.",
+    ),
+    _of_batch("resume", "Resume a batch", "Runs a paused batch on from where it was."),
+    _of_batch(
+        "cancel",
+        "Cancel a batch",
+        "No more lines begin, ever. What is done stays done: to undo it, void or refund.",
+    ),
+    _lines_of_batch(
+        "results",
+        "Read the results of a batch",
+        "Every line with its state and outcome, in the order of the file, also while the batch "
+        "runs.",
+    ),
+    _lines_of_batch(
+        "errors",
+        "Read what is wrong with a batch",
+        "What is wrong with each line that cannot be run, and where.",
     ),
     Route(
         "POST /api/v1/webhook-endpoints",

@@ -105,7 +105,7 @@ def build_router(
     for route in ROUTES:
         handler: Handler = getattr(apis[route.api], route.handler)
         handler = before(f"{route.api}.{route.handler}", handler)
-        takes_body = route.method in ("POST", "PUT", "PATCH")
+        takes_body = route.method in ("POST", "PUT", "PATCH") and not route.uploads
         reads = ReadEndpoint if route.method == "GET" else Endpoint
         kind = StreamingEndpoint if route.streams else reads
         endpoint = kind(handler, route=route.path, takes_body=takes_body, **how)

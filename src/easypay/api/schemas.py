@@ -101,6 +101,38 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "state": {"description": _STATES, "enum": list(REFUND_STATUS)},
     "name": "A name for people: one printable line.",
     "last4": "The last four digits.",
+    "Batch.id": "The id. Ids sort by creation time.",
+    "Batch.state": {
+        "description": _line("""
+            `invalid`: a line is wrong, and nothing runs. `ready`: it waits to be started.
+            `running`; `paused`; `done`: every line has ended; `cancelled`."""),
+        "enum": ["invalid", "ready", "running", "paused", "done", "cancelled"],
+    },
+    "Batch.reason": "Why it is invalid, or why a worker paused it.",
+    "format": {"description": "The format of the file.", "enum": ["jsonl", "csv"]},
+    "on_error": {
+        "description": "What was to be done with wrong lines.", "enum": ["refuse", "skip"]},
+    "bytes": "How long the file is.",
+    "lines": "How many lines can be run.",
+    "BatchSum.lines": "How many lines.",
+    "BatchSum.operation": "`payment`, `capture`, `refund` or `void`.",
+    "BatchSum.amount": "All their amounts, in minor units of `currency`.",
+    "BatchSum.currency": "ISO 4217; null if no money is known of them.",
+    "outcome": "The payment's or refund's status after it, or the code of the problem.",
+    "wrong_lines": "How many lines cannot be run.",
+    "waiting": "Lines that have not begun.",
+    "under_way": "Lines that are being sent.",
+    "unknown": "Lines that were sent and whose outcome is not known yet.",
+    "done": "Lines to which the processor has answered, declines among them.",
+    "failed": "Lines that were refused, or proven never to have happened. They moved no money.",
+    "cancelled": "Lines that never began, because the batch was cancelled.",
+    "sums": "What has ended, by operation, outcome and currency.",
+    "rate": "How many lines ended in each second that it ran.",
+    "seconds_left": "How long it will take at that rate; null if nobody can say.",
+    "lines_per_second": "How many lines may begin in a second; null: as many as can.",
+    "at_once": "How many lines may be under way at the same time.",
+    "started_at": {"description": "When it first ran, or null.", "format": "date-time"},
+    "ended_at": {"description": "When it ended, or null.", "format": "date-time"},
     "endpoint": "The endpoint.",
     "event_id": "The event's id; messages about it have it as `webhook-id`.",
     "events": "How many events are sent again.",
@@ -169,7 +201,7 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "SentRequest.headers": "The headers, without the signature.",
     "SentRequest.body": _line("""
         The body as it was sent. Null if it is not known any more: the event's month was archived,
-        or the event is `webhook_endpoint.disabled` and was delivered."""),
+        or the event is about no payment and was delivered."""),
     "Attempt.type": "The event's type.",
     "Attempt.attempt": "1 for the first attempt.",
     "Attempt.outcome": "`failed`: it is tried again. `parked`: it is not.",
@@ -399,7 +431,7 @@ _IDS: Final = {
     "ApiKey": "key", "AlikePayment": "pay", "possible_duplicate_of": "pay", "payment_id": "pay",
     "operation_id": "op", "merchant_id": "mer", "Endpoint": "whe", "Attempt": "wha",
     "event_id": "evt", "StoredCustomer": "cus", "StoredMethod": "pm", "customer_id": "cus",
-    "default_payment_method": "pm",
+    "default_payment_method": "pm", "Batch": "bat",
 }  # fmt: skip
 
 

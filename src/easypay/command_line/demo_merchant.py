@@ -18,7 +18,7 @@ from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 NAME: Final = "Demo shop"
 SCOPES: Final = (
     *USUAL_SCOPES,
-    *("events:read", "webhooks:manage", "customers:read", "customers:write"),
+    *("events:read", "webhooks:manage", "customers:read", "customers:write", "batches:write"),
 )
 """What the key may do: all that a shop which is being written needs."""
 

@@ -2,12 +2,14 @@
 
 import http.client
 import ssl
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import BinaryIO, Final, NamedTuple
 from urllib.parse import urlsplit
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 """Bytes of an answer that are read. A page of 100 events has at most a few megabytes."""
+
+_PIECE: Final = 64 * 1024
 
 
 class Answer(NamedTuple):
@@ -26,11 +28,15 @@ def call(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    body: bytes | None = None,
+    body: bytes | BinaryIO | None = None,
     limit_s: float,
     most_bytes: int = MOST_BYTES,
+    into: Callable[[bytes], object] | None = None,
 ) -> Answer:
     """Send one request and return the answer, whatever its status.
+
+    `body` may be an open file; then `headers` has its Content-Length. `into` is given the body of
+    an answer with status 200 as it comes, however long it is; the answer has none then.
 
     `limit_s` holds for connecting and for each wait for bytes. Raises NoAnswer, and ValueError if
     `url` does not begin with http:// or https:// and a host.
@@ -47,6 +53,10 @@ def call(
     try:
         connection.request(method, target, body, dict(headers or {}))
         reply = connection.getresponse()
+        if into is not None and reply.status == 200:
+            while piece := reply.read(_PIECE):
+                into(piece)
+            return Answer(reply.status, b"")
         return Answer(reply.status, reply.read(most_bytes))
     except TimeoutError:
         raise NoAnswer(f"no answer within {limit_s:g} s") from None

@@ -9,6 +9,7 @@ import typer
 
 from easypay.command_line import (
     archive,
+    batches,
     cache,
     compact,
     customers,
@@ -66,6 +67,7 @@ app.add_typer(customers.customers, name="customer")
 app.add_typer(operations.late_charges, name="late-charges")
 app.add_typer(jobs.jobs, name="jobs")
 app.add_typer(events.events, name="events")
+app.add_typer(batches.batches, name="batch")
 app.add_typer(logs.logs, name="logs")
 app.add_typer(database.database, name="db")
 app.add_typer(cache.caches, name="cache")

@@ -41,6 +41,14 @@ _FIND_CALLER: Final = """
       LEFT JOIN processor_accounts a ON a.merchant_id = k.merchant_id AND a.mode = k.mode
      WHERE k.digest = $1 AND k.revoked_at IS NULL AND m.disabled_at IS NULL
 """
+_FIND_ACTING: Final = """
+    SELECT m.currencies, m.allow_raw_cards, m.duplicates, m.duplicate_window_s, m.read_staleness_ms,
+           a.processor, a.credentials, a.updated_at AS saved_at
+      FROM merchants m
+      LEFT JOIN processor_accounts a ON a.merchant_id = m.merchant_id AND a.mode = $2
+     WHERE m.merchant_id = $1 AND m.disabled_at IS NULL
+"""
+_NO_KEY: Final = UUID(int=0)
 _FIND_CURRENT: Final = """
     SELECT processor, credentials, updated_at AS saved_at
       FROM processor_accounts WHERE merchant_id = $1 AND mode = $2 AND processor = $3
@@ -203,13 +211,7 @@ class Directory:
         row = await self._pool.fetchrow(_FIND_CALLER, digest_of(key))
         if row is None:
             raise InvalidApiKey("The key is unknown or was revoked.")
-        login, unusable = None, ""
-        if row["credentials"] is not None:
-            try:
-                login = await self._stored_login(row["merchant_id"], MODE[row["mode"]], row)
-            except VaultError as error:  # requests that need no processor still work
-                log.critical("the account of merchant %s: %s", row["merchant_id"], error)
-                unusable = str(error)
+        login, unusable = await self._login_in(row["merchant_id"], MODE[row["mode"]], row)
         caller = Caller(
             merchant_id=row["merchant_id"],
             mode=MODE[row["mode"]],
@@ -228,6 +230,38 @@ class Directory:
         if row["version"] == self._version and len(self._callers) < _MOST_ENTRIES:
             self._callers[_usual_header(key)] = caller
         return caller
+
+    async def acting(self, merchant_id: UUID, mode: Mode) -> Caller | None:
+        """Return a merchant as the caller of what it ordered earlier, without any key's scopes,
+        read now. None if the merchant is disabled."""
+        row = await self._pool.fetchrow(_FIND_ACTING, merchant_id, mode)
+        if row is None:
+            return None
+        login, unusable = await self._login_in(merchant_id, mode, row)
+        return Caller(
+            merchant_id=merchant_id,
+            mode=mode,
+            key_id=_NO_KEY,
+            scopes=frozenset(),
+            currencies=frozenset(row["currencies"]),
+            allow_raw_cards=row["allow_raw_cards"],
+            expires_at=None,
+            login=login,
+            login_unusable=unusable,
+            duplicates=row["duplicates"],
+            duplicate_window_s=row["duplicate_window_s"],
+            read_staleness_ms=row["read_staleness_ms"],
+        )
+
+    async def _login_in(self, merchant_id: UUID, mode: Mode, row: Any) -> tuple[Login | None, str]:
+        """Return the account of a merchant's row, or why it cannot be used."""
+        if row["credentials"] is None:
+            return None, ""
+        try:
+            return await self._stored_login(merchant_id, mode, row), ""
+        except VaultError as error:  # requests that need no processor still work
+            log.critical("the account of merchant %s: %s", merchant_id, error)
+            return None, str(error)
 
     async def _stored_login(self, merchant_id: UUID, mode: Mode, row: Any) -> Login:
         """Return an account of `processor_accounts` with the id that payments store.

@@ -55,6 +55,9 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     fingerprint: bytes
     allow_duplicate: bool = False
     """Take the payment even if it looks like another one. Not part of the fingerprint."""
+    operation_id: UUID | None = None
+    """The id that the operation gets if it begins, for whoever must find it by that. Nobody may ask
+    with the same one twice. None: a new one."""
 
 
 class NewPayment(msgspec.Struct, frozen=True, gc=False):
@@ -106,7 +109,7 @@ def new_follow_up(
 ) -> FollowUp:
     """Return the operation that a request asks for, under a new id. A refund without an amount, in
     minor units, is of all that is left. `version`: the only one of the payment that it accepts."""
-    operation_id = ids.new_id()
+    operation_id = ask.operation_id or ids.new_id()
     return FollowUp(
         merchant_id=ask.caller.merchant_id,
         mode=ask.caller.mode,
@@ -135,7 +138,7 @@ def new_payment(
 
     `stored`: the method that the body names, if it names one.
     """
-    caller, operation_id = ask.caller, ids.new_id()
+    caller, operation_id = ask.caller, ask.operation_id or ids.new_id()
     method_type, brand, last4, exp_month, exp_year = _snapshot(body, stored)
     payment = Payment(  # by position, which is faster than by name: every payment comes here
         caller.merchant_id,

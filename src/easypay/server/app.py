@@ -13,6 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from easypay import failpoints
 from easypay.api.admin import AdminApi
+from easypay.api.batches import BatchesApi
+from easypay.api.batches import Limits as BatchLimits
 from easypay.api.cached_reads import CachedReads
 from easypay.api.customers import CustomersApi
 from easypay.api.events import EventsApi
@@ -111,6 +113,7 @@ class Gateway:
         self._teller: SharedCache | FeedFollower | None = None
         self._telling: asyncio.Task[None] | None = None
         self._events: EventsApi | None = None
+        self._batches: BatchesApi | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -132,6 +135,8 @@ class Gateway:
                 self._exports.stop()
             if self._events is not None:
                 self._events.stop()
+            if self._batches is not None:
+                self._batches.stop()
             self._stop_by = monotonic() + self.settings.drain_s + self.settings.shutdown_grace_s
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -414,7 +419,7 @@ class Gateway:
             cursors=Cursors(vault.derive("cursors")),
             at_once=settings.database_reading_connections,
         )
-
+        self._batches = self._build_batches(vault)
         return {
             "payments": PaymentsApi(
                 payments=self._payments,
@@ -438,6 +443,7 @@ class Gateway:
             ),
             "exports": self._exports,
             "events": self._events,
+            "batches": self._batches,
             "admin": AdminApi(
                 pool=self._clients_pool,
                 vault=vault,
@@ -467,6 +473,21 @@ class Gateway:
                 admin_digest=admin_digest,
             ),
         }
+
+    def _build_batches(self, vault: Vault) -> BatchesApi:
+        settings = self.settings
+        return BatchesApi(
+            directory=self._directory,
+            pool=self._clients_pool,
+            vault=vault,
+            cursors=Cursors(vault.derive("cursors")),
+            limits=BatchLimits(
+                most_bytes=settings.batch_max_bytes,
+                most_lines=settings.batch_max_lines,
+                of_merchant=settings.batch_uploads_per_merchant,
+                within_s=settings.batch_upload_timeout_s,
+            ),
+        )
 
     def _build_exports(self) -> ExportsApi:
         settings, instruments = self.settings, self._instruments

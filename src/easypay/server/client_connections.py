@@ -40,6 +40,8 @@ class Limits(msgspec.Struct, frozen=True):
     """The limits of one connection."""
 
     head_bytes: int
+    upload_bytes: int
+    """Of the body of an upload, on the wire."""
     longest_s: dict[Phase, float]
 
 

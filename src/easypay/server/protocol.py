@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from easypay import ids
+from easypay.api.batches import PATH as UPLOADS
 from easypay.api.repeats import PACKET, Repeats
 from easypay.api.send_response import EXTENSION
 from easypay.errors import (
@@ -214,7 +215,7 @@ class HttpProtocol(HttpToolsProtocol):
         if "method" not in self.scope:
             unfinished, most, phase = self.scope, self._clients.limits.head_bytes, Phase.HEAD
         elif cycle is not None and cycle.more_body:
-            unfinished, most, phase = cycle, MAX_BODY_ON_WIRE, Phase.BODY
+            unfinished, most, phase = cycle, self._most_of_body(cycle), Phase.BODY
         self._careful = self._ignores_input or unfinished is not None
         if unfinished is None or self._ignores_input:
             self._unfinished = None
@@ -232,6 +233,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._taken += size
         if self._taken > most + SLICE_BYTES:
             self._refuse(self._head_too_large() if phase is Phase.HEAD else _body_too_large())
+
+    def _most_of_body(self, cycle: RequestResponseCycle) -> int:
+        """Return how many bytes a body may have on the wire. An upload may go on for as long as
+        bytes arrive: its handler has a limit for all of it."""
+        if cycle.scope["path"] != UPLOADS or cycle.scope["method"] != "POST":
+            return MAX_BODY_ON_WIRE
+        self._since = self._clients.now + SWEEP_S
+        return self._clients.limits.upload_bytes
 
     def _is_answering(self) -> bool:
         current = self._current

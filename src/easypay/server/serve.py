@@ -164,6 +164,7 @@ def _clients(settings: Settings, files: int) -> Clients:
     return Clients(
         Limits(
             head_bytes=settings.max_head_bytes,
+            upload_bytes=settings.batch_max_bytes + settings.batch_max_bytes // 4,
             longest_s={
                 Phase.HEAD: settings.head_timeout_s,
                 Phase.BODY: settings.body_timeout_s,

@@ -32,7 +32,19 @@ PAYMENT_TYPES: Final = (
     "late_charge.returned",
 )
 """The types of all events of payments."""
-TYPES: Final = (*PAYMENT_TYPES, *CUSTOMER_TYPES, DISABLED)
+BATCH_TYPES: Final = (
+    "batch.created",
+    "batch.invalid",
+    "batch.started",
+    "batch.paused",
+    "batch.resumed",
+    "batch.cancelled",
+    "batch.done",
+)
+"""The types of what happens to batches. These events are in no feed: they are told, and that is
+all."""
+TOLD_ONLY: Final = (DISABLED, *BATCH_TYPES)
+TYPES: Final = (*PAYMENT_TYPES, *CUSTOMER_TYPES, *TOLD_ONLY)
 """What an endpoint can ask for. A test event goes to any endpoint."""
 
 MOST_ENDPOINTS: Final = 20

@@ -7,6 +7,7 @@ parked in it, and the metrics have its depth and age.
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
+from easypay.batches.claims import GROUPS
 from easypay.customers.store import VAULT_WORK
 from easypay.db.work_list import WorkList
 from easypay.db.work_loop import EndWatcher
@@ -20,6 +21,7 @@ from easypay.webhooks.addresses import AllowedNames
 from easypay.webhooks.delivery import MOST, Deliverer
 from easypay.webhooks.http_sender import HttpSender
 from easypay.webhooks.queue import DELIVERIES
+from easypay.worker.batches import Batches
 from easypay.worker.queued_payments import QueuedPayments
 from easypay.worker.stored_methods import StoredMethods
 
@@ -82,4 +84,5 @@ LISTS: Final[tuple[Listed, ...]] = (
     Listed("webhooks", DELIVERIES, _deliveries),
     Listed("queued payments", QUEUED, QueuedPayments),
     Listed("stored payment methods", VAULT_WORK, StoredMethods),
+    Listed("batches", GROUPS, Batches),
 )

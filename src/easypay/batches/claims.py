@@ -1,0 +1,319 @@
+"""Groups of lines as rows: how they are claimed, begun, ended and given back. SQL only.
+
+A group is so many lines that stand together. It is claimed forward: the batch's `next_line` moves
+behind it in the statement that writes the group's row, so no line is in two groups. The row is a
+lease of a work list (`db.work_list`): if its worker dies, the lease ends and the next worker takes
+the group over.
+
+A claim permits nothing yet. Before a line is sent, the id of the operation that will be begun for
+it is committed in `tried`. So whoever comes next finds out by these ids what was begun, also when
+the idempotency keys of the time are purged.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from msgspec.structs import astuple
+
+from easypay import ids
+from easypay.batches.model import COLUMNS, Batch, batch_of
+from easypay.clock import monotonic
+from easypay.db import work_list
+from easypay.db.connections import Lane
+from easypay.db.work_list import Work, WorkList
+from easypay.payments.model import OPERATION_COLUMNS, Operation, operation_of
+from easypay.payments.statements import Statement
+
+Runner = Any
+
+GROUPS: Final = WorkList(
+    "batch_groups",
+    key=(("merchant_id", "uuid"), ("batch_id", "uuid"), ("first_line", "integer")),
+    payload=("last_line",),
+    # What a batch had under way when it was paused waits until it goes on.
+    ready="NOT EXISTS (SELECT FROM batches b WHERE b.merchant_id = w.merchant_id"
+    " AND b.id = w.batch_id AND b.state = 'paused')",
+)
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A claimed group. `work` is its row in the list, with the attempt that fences it."""
+
+    batch: Batch
+    first_line: int
+    last_line: int
+    work: Work
+
+
+# The batch that has waited longest is next. A group of a batch with a rate is as long as a second,
+# and its turn comes when the group before it has taken its time.
+CLAIM_NEXT: Final = f"""
+    WITH next AS MATERIALIZED (
+        SELECT b.merchant_id, b.id, b.next_line AS first_line,
+               least(b.last_line, b.next_line - 1 + least($1::int, b.at_once - under_way,
+                                                          ceil(b.lines_per_second)::int))
+                   AS last_line
+          FROM batches b CROSS JOIN LATERAL (
+               SELECT coalesce(sum(g.last_line - g.first_line + 1), 0)::int AS under_way
+                 FROM batch_groups g
+                WHERE g.merchant_id = b.merchant_id AND g.batch_id = b.id AND NOT g.open) AS groups
+         WHERE b.state = 'running' AND b.next_line <= b.last_line AND b.turn_at <= db_now()
+           AND b.at_once > under_way
+         ORDER BY b.turn_at LIMIT 1 FOR UPDATE OF b SKIP LOCKED
+    ), written AS (
+        INSERT INTO batch_groups (merchant_id, batch_id, first_line, last_line, due_at, attempt)
+        SELECT merchant_id, id, first_line, last_line, db_now() + make_interval(secs => $2), 1
+          FROM next
+        RETURNING created_at, due_at
+    )
+    UPDATE batches b
+       SET next_line = n.last_line + 1,
+           turn_at = CASE WHEN b.lines_per_second IS NULL THEN db_now()
+               ELSE greatest(b.turn_at, db_now() - interval '1 second')
+                    + make_interval(secs => (n.last_line - n.first_line + 1)
+                                            / b.lines_per_second::float8) END
+      FROM next n, written w WHERE b.merchant_id = n.merchant_id AND b.id = n.id
+    RETURNING {", ".join(f"b.{name}" for name in COLUMNS.split(", "))},
+              n.first_line, n.last_line, w.due_at, w.created_at
+"""
+_WIDTH: Final = len(COLUMNS.split(", "))
+
+
+async def claim_next(runner: Runner, *, most: int, lease_s: float) -> Group | None:
+    """Claim the next lines of the batch whose turn it is: at most `most`, for `lease_s` seconds.
+    None if no running batch has lines that may begin now."""
+    held_until = monotonic() + lease_s
+    row = await runner.fetchrow(CLAIM_NEXT, most, lease_s)
+    if row is None:
+        return None
+    values = tuple(row)
+    batch = batch_of(values[:_WIDTH])
+    first_line, last_line, due_at, created_at = values[_WIDTH:]
+    key = batch.merchant_id, batch.id, first_line
+    work = Work(key, (last_line,), 1, due_at, created_at, held_until)
+    return Group(batch, first_line, last_line, work)
+
+
+async def claim_again(lane: Lane, pool: Runner, *, most: int, lease_s: float) -> list[Group]:
+    """Claim groups whose lease has ended, or whose time to be looked at again has come."""
+    claimed = await work_list.claim(lane, GROUPS, most=most, lease_s=lease_s)
+    groups = []
+    for work in claimed:
+        row = await pool.fetchrow(
+            f"SELECT {COLUMNS} FROM batches WHERE merchant_id = $1 AND id = $2", *work.key[:2]
+        )
+        assert row is not None, "a batch with groups is never removed"
+        groups.append(Group(batch_of(row), work.key[2], work.payload[0], work))
+    return groups
+
+
+# the lines of a group ---------------------------------------------------------------------------
+
+
+class GroupLine(msgspec.Struct, frozen=True, gc=False):
+    """A line of a claimed group that has not ended."""
+
+    line: int
+    state: str
+    operation: str
+    request: str | None
+    sealed: bytes | None
+    payment_id: UUID | None
+    of_line: int | None
+    after_line: int | None
+    tried: list[UUID] | None
+
+
+_LINES: Final = f"""
+    SELECT {", ".join(GroupLine.__struct_fields__)} FROM batch_lines
+     WHERE merchant_id = $1 AND batch_id = $2 AND line BETWEEN $3 AND $4
+       AND state IN ('waiting', 'claimed', 'open')
+     ORDER BY line
+"""
+
+
+async def lines_of(runner: Runner, group: Group) -> list[GroupLine]:
+    """Return the lines of a group that have not ended, in order."""
+    rows = await runner.fetch(
+        _LINES, group.batch.merchant_id, group.batch.id, group.first_line, group.last_line
+    )
+    return [GroupLine(*row) for row in rows]
+
+
+# The group's row is locked, so a worker whose lease has ended and been taken writes nothing.
+_FENCED: Final = """
+    WITH fenced AS MATERIALIZED (
+        SELECT merchant_id, batch_id FROM batch_groups
+         WHERE merchant_id = $1 AND batch_id = $2 AND first_line = $3 AND attempt = $4
+           FOR UPDATE
+    )
+"""
+BEGIN_LINES: Final = (
+    _FENCED
+    + """
+    UPDATE batch_lines l SET state = 'claimed', tried = coalesce(l.tried, '{}') || i.operation_id
+      FROM fenced f, unnest($5::integer[], $6::uuid[]) AS i(line, operation_id)
+     WHERE l.merchant_id = f.merchant_id AND l.batch_id = f.batch_id AND l.line = i.line
+       AND l.state IN ('waiting', 'claimed')
+    RETURNING l.line
+"""
+)
+_LEAVE: Final = (
+    _FENCED
+    + """
+    UPDATE batch_lines l SET state = $6
+      FROM fenced f, unnest($5::integer[]) AS i(line)
+     WHERE l.merchant_id = f.merchant_id AND l.batch_id = f.batch_id AND l.line = i.line
+       AND l.state IN ('waiting', 'claimed', 'open')
+"""
+)
+
+
+def _fence(group: Group) -> tuple[UUID, UUID, int, int]:
+    return group.batch.merchant_id, group.batch.id, group.first_line, group.work.attempt
+
+
+async def begin_lines(runner: Runner, group: Group, lines: Sequence[int]) -> dict[int, UUID]:
+    """Commit that operations may be begun for these lines, and under which ids. Lines that have
+    ended are left out; all are, if another worker has taken the group."""
+    given = {line: ids.new_id() for line in lines}
+    rows = await runner.fetch(BEGIN_LINES, *_fence(group), list(given), list(given.values()))
+    return {line: given[line] for (line,) in rows}
+
+
+async def leave_lines(runner: Runner, group: Group, lines: Sequence[int], state: str) -> None:
+    """Give lines back that were not begun (`waiting`), or leave them whose outcome is unknown
+    (`open`)."""
+    if lines:
+        await runner.execute(_LEAVE, *_fence(group), list(lines), state)
+
+
+async def mark_open(runner: Runner, group: Group) -> None:
+    """Note that only unknown outcomes are left of a group: others may begin in its place."""
+    await runner.execute(
+        "UPDATE batch_groups SET open = true"
+        " WHERE merchant_id = $1 AND batch_id = $2 AND first_line = $3 AND attempt = $4",
+        *_fence(group),
+    )
+
+
+async def operations_of(runner: Runner, group: Group, wanted: Sequence[UUID]) -> list[Operation]:
+    """Return those of these operations that were begun."""
+    if not wanted:
+        return []
+    rows = await runner.fetch(
+        f"SELECT {OPERATION_COLUMNS} FROM operations WHERE merchant_id = $1 AND id = ANY ($2)",
+        group.batch.merchant_id,
+        list(wanted),
+    )
+    return [operation_of(row) for row in rows]
+
+
+_EARLIER: Final = """
+    SELECT line, state, payment_id FROM batch_lines
+     WHERE merchant_id = $1 AND batch_id = $2 AND line = ANY ($3)
+"""
+
+
+async def earlier_lines(
+    runner: Runner, batch: Batch, lines: Sequence[int]
+) -> dict[int, tuple[str, UUID | None]]:
+    """Return the state and the payment of some lines."""
+    if not lines:
+        return {}
+    rows = await runner.fetch(_EARLIER, batch.merchant_id, batch.id, list(lines))
+    return {line: (state, payment_id) for line, state, payment_id in rows}
+
+
+async def hold(runner: Runner, batch: Batch, for_s: float) -> None:
+    """Claim no more of a batch for some seconds: what is under way cannot be sent now."""
+    await runner.execute(
+        "UPDATE batches SET turn_at = greatest(turn_at, db_now() + make_interval(secs => $3))"
+        " WHERE merchant_id = $1 AND id = $2",
+        batch.merchant_id,
+        batch.id,
+        for_s,
+    )
+
+
+async def states_of(runner: Runner, wanted: Sequence[tuple[UUID, UUID]]) -> dict[UUID, str]:
+    """Return the present states of batches, named by merchant and id."""
+    rows = await runner.fetch(
+        "SELECT b.id, b.state FROM unnest($1::uuid[], $2::uuid[]) AS i(merchant_id, id)"
+        " JOIN batches b ON b.merchant_id = i.merchant_id AND b.id = i.id",
+        [merchant_id for merchant_id, _ in wanted],
+        [batch_id for _, batch_id in wanted],
+    )
+    return dict(map(tuple, rows))
+
+
+# ends -------------------------------------------------------------------------------------------
+
+
+class LineEnd(msgspec.Struct, frozen=True, gc=False):
+    """How a line ended. `amount_minor` is the money that moved or was asked for."""
+
+    merchant_id: UUID
+    batch_id: UUID
+    line: int
+    state: str
+    payment_id: UUID | None
+    operation_id: UUID | None
+    outcome: str
+    detail: str | None
+    amount_minor: int | None
+    currency: str | None
+
+
+# A line ends once: what has ended is not changed, and not added up again.
+END_LINES: Final = """
+    WITH given AS MATERIALIZED (
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::uuid[],
+            $6::uuid[], $7::text[], $8::text[], $9::bigint[], $10::text[])
+            AS g(merchant_id, batch_id, line, state, payment_id, operation_id, outcome, detail,
+                 amount_minor, currency)
+    ), ended AS (
+        UPDATE batch_lines l
+           SET state = g.state, payment_id = coalesce(g.payment_id, l.payment_id),
+               operation_id = g.operation_id, outcome = g.outcome, detail = g.detail,
+               amount_minor = coalesce(g.amount_minor, l.amount_minor),
+               currency = coalesce(g.currency, l.currency), sealed = NULL
+          FROM given g
+         WHERE l.merchant_id = g.merchant_id AND l.batch_id = g.batch_id AND l.line = g.line
+           AND l.state IN ('waiting', 'claimed', 'open')
+        RETURNING l.merchant_id, l.batch_id, l.operation, l.state, l.outcome,
+                  coalesce(l.currency, '') AS currency, coalesce(l.amount_minor, 0) AS amount_minor
+    ), added AS (
+        INSERT INTO batch_totals AS t
+            (merchant_id, batch_id, operation, state, outcome, currency, lines, amount_minor)
+        SELECT merchant_id, batch_id, operation, state, outcome, currency, count(*),
+               sum(amount_minor)
+          FROM ended GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
+        ON CONFLICT (merchant_id, batch_id, operation, state, outcome, currency) DO UPDATE
+           SET lines = t.lines + excluded.lines,
+               amount_minor = t.amount_minor + excluded.amount_minor
+    )
+    SELECT count(*) FROM ended
+"""
+
+
+def _end_arguments(items: Sequence[LineEnd]) -> list[list[Any]]:
+    return list(map(list, zip(*map(astuple, items), strict=True)))
+
+
+def _end_results(items: Sequence[LineEnd], rows: list[asyncpg.Record]) -> Sequence[None]:
+    return [None] * len(items)
+
+
+END: Final = Statement[LineEnd, None](
+    "batch-ends",
+    END_LINES.replace("{", "{{").replace("}", "}}"),
+    _end_arguments,
+    _end_results,
+    order=lambda end: (end.merchant_id, end.batch_id, end.line),
+    touches=lambda end: ((end.batch_id, end.line),),
+    months=lambda end: (),
+)
