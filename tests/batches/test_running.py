@@ -1,12 +1,14 @@
 """A batch is run by a worker: each line once, and in the order of its payment."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
-from faults.seeds.fork_server import ForkServer
 
-from batches.batch_shop import batch_shop, becomes, payment_line, results, uploaded
-from harness import QUICK, Shop, Stack, audit, own_stack
+from batches.batch_shop import batch_of, batch_shop, becomes, payment_line, results, uploaded
+from faults.seeds.fork_server import ForkServer
+from harness import QUICK, Shop, Stack, audit, own_stack, until
 from harness.forked import ForkedWorkers, forked_workers
 
 stack = own_stack(**QUICK)
@@ -58,3 +60,112 @@ async def test_a_file_of_three_lines_is_run(stack: Stack, worker: None, shop: Sh
         ("capture", "captured", 2000),
     }
     assert await audit(stack, shop) == []
+
+
+async def test_lines_of_a_payment_go_one_after_another_across_groups(
+    stack: Stack, worker: None, shop: Shop
+) -> None:
+    """Each line acts on what the line before it has left. A payment of a line that failed is
+    nothing that can be acted on."""
+    paid = await shop.paid(3000, capture="manual")
+    await stack.simulator.slow(shop.login, ms=20)
+    bad = {"data_descriptor": "COMMON.ACCEPT.INAPP.PAYMENT", "data_value": "nobody made it"}
+    refused = {"type": "accept_token", "accept_token": bad}
+    lines: list[dict[str, object]] = [
+        {"operation": "capture", "payment": paid["id"], "amount": 2000},
+        await payment_line(stack, shop, 500, capture="manual"),
+        {"operation": "capture", "payment": {"line": 2}, "amount": 400},
+        {"operation": "void", "payment": paid["id"]},
+        {"operation": "refund", "payment": {"line": 2}},
+        {"operation": "void", "payment": paid["id"]},
+        await payment_line(stack, shop, payment_method=refused),
+        {"operation": "void", "payment": {"line": 7}},
+    ]
+    batch = await uploaded(shop, lines, at_once="2")
+    done = await becomes(shop, batch["id"], "done")
+    found = {each["line"]: each for each in await results(shop, batch["id"])}
+    assert [found[n]["outcome"] for n in (1, 2, 3, 4, 5)] == [
+        *("captured", "authorized", "captured", "voided", "succeeded")
+    ]
+    assert (found[6]["state"], found[7]["state"], found[8]["state"]) == ("failed",) * 3
+    assert found[6]["outcome"] == "invalid_state"
+    assert (done["done"], done["failed"]) == (5, 3)
+    assert await audit(stack, shop) == []
+
+
+async def test_a_batch_is_paused_resumed_and_cancelled(
+    stack: Stack, worker: None, shop: Shop
+) -> None:
+    lines = [await payment_line(stack, shop) for _ in range(40)]
+    batch = await uploaded(shop, lines, start="false", lines_per_second="40")
+    path = f"/batches/{batch['id']}"
+    assert batch["state"] == "ready"
+    assert (await shop.post(f"{path}/pause")).status_code == 409
+    assert (await shop.post(f"{path}/start")).json()["state"] == "running"
+    await stack.charges(shop, 3)
+    assert (await shop.post(f"{path}/pause")).json()["state"] == "paused"
+
+    async def rests() -> bool:
+        return (await batch_of(shop, batch["id"]))["under_way"] == 0
+
+    await until(rests, what="nothing is under way")
+    paused = await batch_of(shop, batch["id"])
+    assert 3 <= paused["done"] < 40
+    assert paused["done"] + paused["waiting"] == 40
+    assert len(await stack.simulator.truth(login=shop.login)) == paused["done"]
+    for _ in range(2):  # repeating it changes nothing
+        assert (await shop.post(f"{path}/resume")).json()["state"] == "running"
+    await stack.charges(shop, paused["done"] + 3)
+    assert (await shop.post(f"{path}/cancel")).json()["state"] == "cancelled"
+    await until(rests, what="nothing is under way")
+    ended = await batch_of(shop, batch["id"])
+    assert ended["cancelled"] > 0
+    assert ended["done"] + ended["cancelled"] == 40
+    assert len(await stack.simulator.truth(login=shop.login)) == ended["done"]
+    assert (await shop.post(f"{path}/resume")).status_code == 409
+    states = [each["state"] for each in await results(shop, batch["id"])]
+    assert states.count("cancelled") == ended["cancelled"]
+    assert await audit(stack, shop) == []
+
+
+async def test_commands_at_the_same_time_leave_one_state(
+    stack: Stack, worker: None, shop: Shop
+) -> None:
+    lines = [await payment_line(stack, shop) for _ in range(12)]
+    batch = await uploaded(shop, lines)
+    path = f"/batches/{batch['id']}"
+    moves = ["pause", "resume", "pause", "resume", "pause", "resume"] * 2
+    answers = await asyncio.gather(*(shop.post(f"{path}/{move}") for move in moves))
+    assert {each.status_code for each in answers} <= {200, 409}
+    await shop.post(f"{path}/resume")
+    done = await becomes(shop, batch["id"], "done")
+    assert done["done"] == len(await stack.simulator.truth(login=shop.login)) == 12
+
+
+async def test_two_batches_run_side_by_side_and_share_nothing(
+    stack: Stack, worker: None, shop: Shop
+) -> None:
+    other = await batch_shop(stack)
+    slow = await uploaded(
+        shop, [await payment_line(stack, shop) for _ in range(30)], lines_per_second="10"
+    )
+    quick = await uploaded(other, [await payment_line(stack, other) for _ in range(5)])
+    await becomes(other, quick["id"], "done")
+    assert (await batch_of(shop, slow["id"]))["state"] == "running"
+    await shop.post(f"/batches/{slow['id']}/cancel")
+
+
+async def test_endpoints_are_told_of_what_happens_to_a_batch(
+    stack: Stack, worker: None, shop: Shop
+) -> None:
+    made = await shop.client.post("/webhook-endpoints", json={"url": "https://shop.example/gone"})
+    assert made.status_code == 201, made.text
+    batch = await uploaded(shop, [await payment_line(stack, shop)])
+    await becomes(shop, batch["id"], "done")
+    rows = await stack.fetch(
+        "SELECT type, data FROM webhook_deliveries WHERE merchant_id = $1 AND type LIKE 'batch.%'"
+        " ORDER BY seq, event_id",
+        shop.merchant_id,
+    )
+    assert [row["type"] for row in rows] == ["batch.created", "batch.started", "batch.done"]
+    assert json.loads(rows[-1]["data"])["batch_id"] == batch["id"]

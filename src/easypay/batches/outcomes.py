@@ -4,6 +4,7 @@
 be. `None` means that the end is not known yet.
 """
 
+from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
@@ -13,8 +14,9 @@ from easypay import ids
 from easypay.batches.claims import LineEnd
 from easypay.batches.model import Batch
 from easypay.errors import EasyPayError
-from easypay.payments.model import Operation
+from easypay.payments.model import CREATES, Kind, Operation, State
 from easypay.problem_table import PROBLEMS
+from easypay.processors.base import ProcessorAnswer
 
 _PASSING: Final = frozenset({"request_in_progress", "internal"})
 """Refusals that a later attempt can clear up, beside those that may be repeated with their key."""
@@ -35,7 +37,6 @@ class _Shown(msgspec.Struct):
 
 
 _decoder: Final = msgspec.json.Decoder(_Shown)
-_UNKNOWN: Final = frozenset({"processing", "pending"})
 
 
 def end_of_reply(
@@ -76,12 +77,61 @@ def end_of_reply(
 
 
 def end_of_operation(batch: Batch, line: int, kind: str, operation: Operation) -> LineEnd | None:
-    """Return how a line ended by the operation that was begun for it."""
-    if operation.reply_status is None or operation.reply_body is None:
+    """Return how a line ended by the operation that was begun for it; None if it is open.
+
+    The reply of an operation that was unknown at first stays that: then its state counts.
+    """
+    status, body = operation.reply_status, operation.reply_body
+    if status is not None and status != 202 and body is not None:
+        return end_of_reply(batch, line, kind, status, body, operation.id)
+    state = _STATE.get(operation.state)
+    if state is None:
         return None
-    return end_of_reply(
-        batch, line, kind, operation.reply_status, operation.reply_body, operation.id
+    if operation.state is State.DECLINED and operation.kind not in CREATES:
+        state = "failed"  # the payment stays as it was
+    outcome = _OUTCOME.get(operation.state) or _APPROVED[operation.kind]
+    answer = operation.answer
+    return LineEnd(
+        merchant_id=batch.merchant_id,
+        batch_id=batch.id,
+        line=line,
+        state=state,
+        payment_id=operation.payment_id,
+        operation_id=operation.id,
+        outcome=outcome,
+        detail=None if state == "done" and outcome != "declined" else _why(answer),
+        amount_minor=None if state == "failed" else operation.amount_minor,
+        currency=operation.currency,
     )
+
+
+_STATE: Final[Mapping[State, str]] = {
+    State.APPROVED: "done",
+    State.DECLINED: "done",
+    State.HELD: "done",
+    State.REJECTED: "failed",
+    State.ABSENT: "failed",
+    State.CANCELLED: "failed",
+}
+"""How lines end by the state of their operations. Those of the others are open."""
+_OUTCOME: Final[Mapping[State, str]] = {
+    State.DECLINED: "declined",
+    State.HELD: "in_review",
+    State.REJECTED: "processor_rejected",
+    State.ABSENT: "not_executed",
+    State.CANCELLED: "not_executed",
+}
+_APPROVED: Final[Mapping[Kind, str]] = {
+    Kind.SALE: "captured",
+    Kind.AUTHORIZE: "authorized",
+    Kind.CAPTURE: "captured",
+    Kind.VOID: "voided",
+    Kind.REFUND: "succeeded",
+}
+
+
+def _why(answer: ProcessorAnswer) -> str | None:
+    return answer.decline_code or answer.message
 
 
 def end_of_refusal(batch: Batch, line: int, error: EasyPayError) -> LineEnd | None:

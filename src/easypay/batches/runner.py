@@ -303,22 +303,17 @@ class Runner:
         )
 
 
+_OPEN: Final = (State.QUEUED, State.IN_FLIGHT, State.UNKNOWN)
+
+
 def _is_open(operation: Operation | None) -> bool:
     """Whether an operation's outcome is to be waited for."""
-    return (
-        operation is not None
-        and operation.state is not State.NOT_SENT
-        and operation.reply_status in (None, 202)
-    )
+    return operation is not None and operation.state in _OPEN
 
 
 def _may_go_on(operation: Operation | None) -> bool:
     """Whether an operation was begun and is proven never sent: its key lets it begin again."""
-    return (
-        operation is not None
-        and operation.state is State.NOT_SENT
-        and operation.reply_status is None
-    )
+    return operation is not None and operation.state is State.NOT_SENT
 
 
 def _pause_s(group: Group, first_s: float) -> float:

@@ -1,0 +1,251 @@
+"""Workers and gateways that are killed or stopped in the middle of a batch: each line is charged
+once, and none is left out. The simulator's own records are the judge."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+import pytest
+
+from batches.batch_shop import (
+    as_jsonl,
+    batch_shop,
+    becomes,
+    payment_line,
+    results,
+    upload,
+    uploaded,
+)
+from easypay import failpoints
+from faults.seeds.fork_server import ForkServer
+from harness import QUICK, Shop, Stack, all_known, audit, own_stack, until
+from harness.forked import ForkedWorkers, forked_workers
+
+DEADLINE_S = 0.5
+OF_WORKERS = QUICK | {"processor_deadline_s": str(DEADLINE_S)}
+POINTS = [name for name in failpoints.BATCH_NAMES if name != "batch_staged"]
+POINTS += sorted(failpoints.NAMES)
+
+stack = own_stack(**OF_WORKERS)
+
+
+@pytest.fixture
+async def workers(fork_server: ForkServer, stack: Stack) -> AsyncIterator[ForkedWorkers]:
+    async with forked_workers(fork_server, stack, **OF_WORKERS) as workers:
+        yield workers
+    await stack.simulator.clear_faults()
+
+
+async def leases_end(stack: Stack) -> None:
+    """Let every claim end now, as if its lease had passed."""
+    await stack.fetch("UPDATE batch_groups SET due_at = db_now()")
+
+
+async def time_passes(stack: Stack) -> None:
+    """Let every claim and every call that has begun be over, as if minutes had passed."""
+    await leases_end(stack)
+    await stack.fetch(
+        "UPDATE operations SET begun_at = begun_at - interval '2 minutes' WHERE state = 'in_flight'"
+    )
+
+
+async def keys_are_purged(stack: Stack) -> None:
+    """Delete the keys that the purge would delete, as if a month had passed."""
+    await stack.fetch(
+        "DELETE FROM idempotency_keys k USING operations o"
+        " WHERE o.merchant_id = k.merchant_id AND o.id = k.operation_id"
+        "   AND o.state NOT IN ('queued', 'in_flight', 'unknown', 'not_sent', 'held')"
+    )
+
+
+async def charges(stack: Stack, shop: Shop) -> int:
+    """Return how often the processor took money of the shop."""
+    truth = await stack.simulator.truth(login=shop.login)
+    return sum(row["type"] == "authCaptureTransaction" for row in truth)
+
+
+@pytest.mark.parametrize(
+    ("points", "purged"),
+    [(POINTS, False), (("before_send", "after_reply", "batch_line_sent"), True)],
+    ids=["", "purged"],
+)
+async def test_a_worker_killed_at_any_point_charges_a_line_at_most_once(
+    stack: Stack, workers: ForkedWorkers, points: Sequence[str], purged: bool
+) -> None:
+    """A line that was begun and not sent fails, with the proof that nothing was charged. Every
+    other line is charged, also if the keys of all that is known were purged meanwhile."""
+    shops = [await batch_shop(stack) for _ in points]
+    batches = []
+    for point, shop in zip(points, shops, strict=True):
+        batch = await uploaded(shop, [await payment_line(stack, shop)])
+        batches.append(batch["id"])
+        worker = await workers.start(failpoint=point)
+        assert await worker.ends() == -signal.SIGKILL, worker.logs()
+
+    await time_passes(stack)
+    if purged:
+        for shop in shops:
+            await all_known(stack, shop)
+        await keys_are_purged(stack)
+    await workers.start()
+    for point, shop, batch_id in zip(points, shops, batches, strict=True):
+        await becomes(shop, batch_id, "done")
+        (line,) = await results(shop, batch_id)
+        done = await charges(stack, shop)
+        assert done == (line["state"] == "done"), (point, line)
+        if point in ("after_begin", "before_send"):
+            assert done == 0, point
+        elif point != "mid_send":  # the processor may have read it
+            assert (done, line["outcome"]) == (1, "captured"), point
+        payments = await shop.all("/payments")
+        assert [each["id"] for each in payments] == [line["payment_id"]], point
+        if not purged:
+            assert await audit(stack, shop) == [], point
+
+
+async def test_workers_killed_again_and_again_leave_out_no_line(
+    stack: Stack, workers: ForkedWorkers
+) -> None:
+    shop = await batch_shop(stack)
+    lines = [await payment_line(stack, shop, amount=100 + n) for n in range(60)]
+    batch = await uploaded(shop, lines, at_once="12")
+    await stack.simulator.slow(shop.login, ms=30)
+    for so_many in (5, 25, 45):
+        worker = await workers.start()
+
+        async def ended(so_many: int = so_many) -> bool:
+            return await charges(stack, shop) >= so_many
+
+        await until(ended, what=f"{so_many} lines were sent")
+        worker.send(signal.SIGKILL)
+        await worker.ends()
+        await time_passes(stack)
+    await workers.start()
+    await workers.start()
+    done = await becomes(shop, batch["id"], "done")
+    found = await results(shop, batch["id"])
+    assert [each["line"] for each in found] == list(range(1, 61))
+    taken = [each for each in found if each["state"] == "done"]
+    assert await charges(stack, shop) == len(taken) == done["done"]
+    assert {each["outcome"] for each in taken} == {"captured"}
+    assert len({each["payment_id"] for each in found}) == 60
+    # A kill can only hit lines that were under way.
+    assert done["failed"] <= 3 * 12
+    assert await audit(stack, shop) == []
+
+
+async def test_a_worker_stopped_for_longer_than_its_lease_sends_nothing_afterwards(
+    stack: Stack, workers: ForkedWorkers
+) -> None:
+    """Stopped before it began anything, and stopped with a line begun: whoever comes next runs the
+    first, and finds the second in flight."""
+    stopped = []
+    shops = []
+    for point in ("batch_lines_begun", "before_send"):
+        shop = await batch_shop(stack)
+        batch = await uploaded(shop, [await payment_line(stack, shop)])
+        shops.append((shop, batch["id"]))
+        worker = await workers.start(failpoint=f"{point} stops")
+        await until(worker.is_stopped, what="the worker is stopped")
+        stopped.append(worker)
+    await time_passes(stack)
+    await workers.start()
+    await becomes(*shops[0], "done")
+    late = "SELECT begun_at < db_now() - $2 * interval '1 s' FROM operations WHERE merchant_id = $1"
+    passed = partial(stack.value, late, shops[1][0].merchant_id, DEADLINE_S)
+    await until(passed, what="the deadline of its call has passed")
+    for worker in stopped:
+        worker.send(signal.SIGCONT)
+    await becomes(*shops[1], "done")
+    for shop, batch_id in shops:
+        (line,) = await results(shop, batch_id)
+        assert await charges(stack, shop) == (line["state"] == "done")
+        await all_known(stack, shop)
+        assert await audit(stack, shop) == []
+    assert await charges(stack, shops[0][0]) == 1
+    for worker in stopped:
+        worker.send(signal.SIGTERM)
+        assert await worker.ends() == 0, worker.logs()
+
+
+async def test_a_worker_that_is_asked_to_stop_gives_back_what_it_did_not_begin(
+    stack: Stack, workers: ForkedWorkers
+) -> None:
+    shop = await batch_shop(stack)
+    lines = [await payment_line(stack, shop) for _ in range(30)]
+    batch = await uploaded(shop, lines, lines_per_second="20")
+    worker = await workers.start()
+    await stack.charges(shop, 3)
+    worker.send(signal.SIGTERM)
+    assert await worker.ends() == 0, worker.logs()
+    sql = "SELECT count(*) FROM batch_lines WHERE merchant_id = $1 AND state = 'claimed'"
+    assert await stack.value(sql, shop.merchant_id) == 0
+    await workers.start()
+    done = await becomes(shop, batch["id"], "done")
+    assert (done["done"], await charges(stack, shop)) == (30, 30)
+
+
+async def test_an_outcome_that_is_unknown_is_waited_for(
+    stack: Stack, workers: ForkedWorkers
+) -> None:
+    shop = await batch_shop(stack)
+    await stack.simulator.fault("drop_reply", shop.login, method="createTransactionRequest")
+    batch = await uploaded(shop, [await payment_line(stack, shop)])
+    await workers.start()
+    done = await becomes(shop, batch["id"], "done")
+    (line,) = await results(shop, batch["id"])
+    assert (line["outcome"], done["done"], await charges(stack, shop)) == ("captured", 1, 1)
+
+
+async def test_lines_wait_while_the_processor_cannot_be_reached(
+    stack: Stack, workers: ForkedWorkers
+) -> None:
+    shop = await batch_shop(stack)
+    lines = [await payment_line(stack, shop) for _ in range(3)]
+    async with stack.refusing():
+        batch = await uploaded(shop, lines, at_once="2")
+        await workers.start(not_sent_ends_after_s="30")
+        sql = "SELECT count(*) FROM operations WHERE merchant_id = $1 AND state = 'not_sent'"
+
+        async def tried() -> bool:
+            return await stack.value(sql, shop.merchant_id) == 2
+
+        await until(tried, what="two lines were tried")
+    done = await becomes(shop, batch["id"], "done")
+    assert (done["done"], await charges(stack, shop)) == (3, 3)
+    assert await audit(stack, shop) == []
+
+
+async def test_of_an_upload_whose_gateway_is_killed_nothing_stays(
+    stack: Stack, workers: ForkedWorkers
+) -> None:
+    gateway = await stack.gateway(**OF_WORKERS)
+    shop = (await batch_shop(stack)).at(gateway.url)
+    line = as_jsonl([{"operation": "void", "payment": "pay_" + "0" * 32}])
+    go_on = asyncio.Event()
+
+    async def half() -> AsyncIterator[bytes]:
+        yield line * 20_000
+        await go_on.wait()
+
+    cut = asyncio.create_task(upload(shop, half()))
+    lines = "SELECT count(*) FROM batch_lines WHERE merchant_id = $1"
+
+    async def written() -> bool:
+        return bool(await stack.value(lines, shop.merchant_id))
+
+    await until(written, what="lines are written")
+    gateway.kill()
+    go_on.set()
+    await asyncio.wait([cut])
+    assert cut.exception() is not None
+    await stack.fetch("UPDATE batches SET upload_until = db_now() - interval '1 s'")
+    await workers.start()
+
+    async def nothing() -> bool:
+        left = await stack.value(lines, shop.merchant_id)
+        batches = "SELECT count(*) FROM batches WHERE merchant_id = $1"
+        return left == await stack.value(batches, shop.merchant_id) == 0
+
+    await until(nothing, what="nothing is left")
