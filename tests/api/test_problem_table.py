@@ -32,6 +32,7 @@ ELSEWHERE: Final = {
     "statistics_not_ready": "a feed that begins; tests/payments/test_statistics.py",
     "not_acceptable": "a GET; tests/api/test_export.py",
     "too_many_exports": "exports that run; tests/api/test_export.py",
+    "too_many_uploads": "uploads that run; tests/batches/test_uploads.py",
     "too_many_queued": "a full queue; tests/payments/test_queued_payments.py",
     "too_many_connections": "raw bytes; tests/api/test_connection_limits.py",
 }

@@ -106,6 +106,7 @@ async def test_the_content_security_policy_allows_nothing_else(gateway: Gateway)
 GUIDES_WITH_EXAMPLES = (
     "README",
     "administration",
+    "batches",
     "conventions",
     "customers",
     "events",
@@ -194,6 +195,8 @@ async def test_every_request_on_the_pages_is_accepted(
             elif operation.startswith("customers_"):
                 variables |= await _new_customer(exporter.at(gateway.url))
                 text = text.replace(PAYMENT_ID, settled)
+            elif operation.startswith("batches_"):
+                variables["BATCH"] = await _new_batch(client, exporter.secret, operation)
             elif operation.startswith("webhooks_"):
                 variables["ENDPOINT"] = await _new_endpoint(client, exporter.secret)
                 text = text.replace(EVENT_ID, event)
@@ -221,6 +224,27 @@ async def _new_customer(shop: Shop) -> dict[str, str]:
             f"/customers/{made}/payment_methods", {"payment_method": card(exp_year=2038)}
         )
     return {"CUSTOMER": made, "METHOD": stored.json()["id"]}
+
+
+async def _new_batch(client: httpx.AsyncClient, secret: str, operation: str) -> str:
+    """Upload a batch that allows the operation."""
+    start = "false" if operation == "batches_start" else "true"
+    headers = {
+        "authorization": f"Bearer {secret}",
+        "idempotency-key": str(uuid.uuid4()),
+        "content-type": "application/jsonl",
+    }
+    line = {"operation": "void", "payment": "pay_" + uuid.uuid4().hex}
+    made = await client.post(
+        f"/api/v1/batches?start={start}", content=json.dumps(line), headers=headers
+    )
+    batch_id = str(made.json()["id"])
+    if operation == "batches_resume":
+        await client.post(
+            f"/api/v1/batches/{batch_id}/pause",
+            headers=headers | {"content-type": "application/json"},
+        )
+    return batch_id
 
 
 async def _new_endpoint(client: httpx.AsyncClient, secret: str) -> str:
@@ -273,7 +297,7 @@ def _read(text: str, variables: dict[str, str]) -> tuple[str, str, dict[str, str
         elif word == "-H":
             name, _, value = next(words).partition(": ")
             headers[name] = value
-        elif word == "-d":
+        elif word in ("-d", "--data-binary"):
             body = next(words)
         elif word != "-sS":
             path = word

@@ -40,6 +40,7 @@ Scope = Literal[
     "webhooks:manage",
     "customers:read",
     "customers:write",
+    "batches:write",
 ]
 
 

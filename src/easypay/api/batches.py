@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from typing import Any, Final, Literal
@@ -38,6 +39,7 @@ from easypay.exporting.statement import Format
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
 from easypay.merchants.vault import Box, Vault
+from easypay.payment_details import NO_CONTROL
 
 SCOPE: Final = "batches:write"
 READ_SCOPE: Final = "payments:read"
@@ -437,7 +439,7 @@ def _wish(request: Request, caller: Caller) -> tuple[Upload, bool]:
         )
     query = request.query(*QUERY)
     name = query.get("name", "")
-    if len(name) > LONGEST_NAME or not name.isprintable() or contains_card_number(name):
+    if len(name) > LONGEST_NAME or not re.search(NO_CONTROL, name) or contains_card_number(name):
         why = f"It may have {LONGEST_NAME} characters, no control characters and no card number."
         raise invalid_query("name", why)
     rate = None

@@ -370,7 +370,11 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
     "name": (
         "query",
         "A name for people: one printable line.",
-        {"type": "string", "maxLength": batches.LONGEST_NAME},
+        {
+            "type": "string",
+            "maxLength": batches.LONGEST_NAME,
+            "pattern": r"^[^\x00-\x1f\x7f]*$",
+        },
         "november",
     ),
     "on_error": (

@@ -99,8 +99,10 @@ def run(
         int | None, typer.Option(min=1, help="No faster than this.")
     ] = None,
     at_once: Annotated[int | None, typer.Option(min=1, help="Lines under way at a time.")] = None,
-    start: Annotated[bool, typer.Option(help="Run it, not only check it.")] = True,
-    wait: Annotated[bool, typer.Option(help="Follow it to its end.")] = True,
+    check_only: Annotated[
+        bool, typer.Option("--check-only", help="Only check it: `easypay batch start` runs it.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not follow it to its end.")] = False,
     merchant: ForMerchant = None,
     url: GatewayUrl = None,
     api_key: ApiKey = None,
@@ -119,7 +121,7 @@ def run(
         raise typer.BadParameter(f"the file's name ends with {', '.join(_KINDS)}")
     query = {
         "name": file.name[:100] if name is None else name,
-        "start": "true" if start else "false",
+        "start": "false" if check_only else "true",
         **({"on_error": "skip"} if skip_wrong else {}),
         **({"lines_per_second": str(lines_per_second)} if lines_per_second else {}),
         **({"at_once": str(at_once)} if at_once else {}),
@@ -131,10 +133,11 @@ def run(
         if batch["state"] == "invalid":
             _show_errors(gateway, batch, as_json)
             sys.exit(1)
-        if wait and start:
+        follows = not (check_only or detach)
+        if follows:
             batch = _follow(gateway, batch, as_json)
         show(as_json, batch, _summary(batch))
-        if batch["state"] != "done" and wait and start:
+        if follows and batch["state"] != "done":
             sys.exit(1)
 
 

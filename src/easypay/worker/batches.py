@@ -54,7 +54,7 @@ class Batches:
             pool=parts.pool,
             payments=self._flows(),
             caller_of=parts.directory.acting,
-            end=self._committer(claims.END),
+            end=self._committer(claims.END, lanes=1),
             box=Box(parts.vault.derive(SEAL_KEY)),
             deadline_s=settings.processor_deadline_s,
             poll_s=settings.queue_poll_s,
@@ -78,13 +78,13 @@ class Batches:
         self._unrecorded = UnrecordedOutcomes(recorder, parts.pool)
         begin = self._committer(statements.BEGIN)
         follow_up = self._committer(statements.FOLLOW_UP)
-        checked = self._committer(BEGIN_CHECKED)
+        checked = self._committer(BEGIN_CHECKED, lanes=1)
         begin.on_left = follow_up.on_left = checked.on_left = self._unrecorded.withdraw
         card_digest = keyed_digest(parts.vault.derive("card fingerprint"))
         return Payments(
             begin=begin,
             follow_up=follow_up,
-            read=self._committer(statements.READ),
+            read=self._committer(statements.READ, lanes=1),
             recorder=recorder,
             unrecorded=self._unrecorded,
             resolver=Resolver(
@@ -151,13 +151,20 @@ class Batches:
         return True
 
     def _committer(
-        self, statement: Statement[Any, Any], *, patience_s: float | None = None
+        self,
+        statement: Statement[Any, Any],
+        *,
+        patience_s: float | None = None,
+        lanes: int | None = None,
     ) -> GroupCommitter[Any, Any]:
         settings = self._settings
         dsn = settings.database_url.get_secret_value()
         committer: GroupCommitter[Any, Any] = statements.group_committer(
             statement,
-            [statements.lane(statement, dsn, n + 1) for n in range(settings.groups_in_flight)],
+            [
+                statements.lane(statement, dsn, n + 1)
+                for n in range(lanes or settings.groups_in_flight)
+            ],
             month_of=self._months.of,
             size=settings.group_size,
             limit=None,  # no more than what is claimed can wait

@@ -20,6 +20,7 @@ _VARIABLES: Final = {
     "/customers/{id}": "/customers/$CUSTOMER",
     "/payment_methods/{id}": "/payment_methods/$METHOD",
     "/webhook-endpoints/{id}": "/webhook-endpoints/$ENDPOINT",
+    "/batches/{id}": "/batches/$BATCH",
     "/merchants/{id}": "/merchants/$MERCHANT",
     "/keys/{key_id}": "/keys/$KEY_ID",
     "/deliveries/{attempt_id}": "/deliveries/$ATTEMPT_ID",
@@ -32,8 +33,10 @@ _OBJECTS: Final = (
     *("IdempotencyKey", "DuplicateGroup", "AlikePayment", "Merchant", "ApiKey", "NewApiKey"),
     *("StoredCustomer", "StoredMethod", "MethodAddress", "MethodFailure", "Validity"),
     *("Endpoint", "NewEndpoint", "Attempt", "Delivery", "SentRequest", "TestSent", "Redelivery"),
+    *("Batch", "BatchSum"),
     *("Problem", "BadField", "Currency"),
 )
+_FILES: Final = ("application/jsonl", "text/csv")
 _LONGEST_LINE: Final = 76
 _IDEMPOTENCY: Final = '-H "Idempotency-Key: $(date +%s)-$RANDOM"'
 
@@ -46,13 +49,19 @@ def call(method: str, path: str, operation: dict[str, Any]) -> str:
         (example["summary"], _curl(method, path, operation, example["value"]))
         for example in content.get("examples", {}).values()
     ]
+    files = [
+        (example["summary"], _curl(method, path, operation, file=(media, example["value"])))
+        for media, each in operation.get("requestBody", {}).get("content", {}).items()
+        for example in each["examples"].values()
+        if media in _FILES
+    ]
     parts = [
         f'<section><h3 id="{operation["operationId"]}">{escape(operation["summary"])}</h3>',
         f'<p class="call"><span class="method {method}">{method}</span>'
         f'<code>{escape(path)}</code><span class="tag">{_who(operation)}</span></p>',
         f"<p>{prose(operation['description'])}</p>",
-        tabs(operation["operationId"], [(name, code_block(line)) for name, line in bodies])
-        if bodies
+        tabs(operation["operationId"], [(name, code_block(line)) for name, line in bodies + files])
+        if bodies or files
         else code_block(_curl(method, path, operation)),
     ]
     if operation["parameters"]:
@@ -130,14 +139,21 @@ def _who(operation: dict[str, Any]) -> str:
     return "no key"
 
 
-def _curl(method: str, path: str, operation: dict[str, Any], body: Any = None) -> str:
+def _curl(
+    method: str,
+    path: str,
+    operation: dict[str, Any],
+    body: Any = None,
+    file: tuple[str, str] | None = None,
+) -> str:
     """A line for a terminal, with the variables that the start page sets."""
     for named, variable in _VARIABLES.items():
         path = path.replace(named, variable)
     for parameter in operation["parameters"]:
         if parameter["in"] == "path":
             path = path.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
-    said = "" if method == ("GET" if body is None else "POST") else f" -X {method}"
+    usual = "GET" if body is None and file is None else "POST"
+    said = "" if method == usual else f" -X {method}"
     parts = [f'curl -sS{said} "$API{path}"']
     scheme: dict[str, Any] = next(iter(operation["security"]), {})
     if scheme:
@@ -148,6 +164,10 @@ def _curl(method: str, path: str, operation: dict[str, Any], body: Any = None) -
     if body is not None:
         parts.append("-H 'Content-Type: application/json'")
         parts.append(f"-d {shlex.quote(_lines(body, '  '))}")
+    if file is not None:
+        media, text = file
+        parts.append(f"-H 'Content-Type: {media}'")
+        parts.append(f"--data-binary {shlex.quote(text)}")
     return " \\\n  ".join(parts)
 
 
