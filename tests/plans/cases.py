@@ -14,6 +14,9 @@ import msgspec
 from row_builders import approved, begun, month, new_payment, refund_of
 
 from easypay import clock, ids
+from easypay.batches import claims as batch_claims
+from easypay.batches import store as batch_store
+from easypay.batches.model import Batch
 from easypay.cache.caches import Caches
 from easypay.cache.feed_follower import FeedFollower
 from easypay.compaction.due import due
@@ -22,10 +25,12 @@ from easypay.db.claim_window import EVER_S
 from easypay.db.connections import Lane
 from easypay.db.lease import Lease, hold
 from easypay.db.reading import Reading
+from easypay.db.work_list import Work
 from easypay.events import numbering, pages, readers, summaries
 from easypay.events.pages import FeedPage
 from easypay.merchants import admin
 from easypay.merchants.directory import Directory
+from easypay.mode import Mode
 from easypay.observability import process_metrics
 from easypay.payments import (
     account_lease,
@@ -1156,7 +1161,132 @@ CUSTOMERS: Final = (
 )  # fmt: skip
 
 
+_FILL_BATCHES: Final = """
+    INSERT INTO batches (merchant_id, id, mode, key, name, format, on_error, state, digest, lines,
+        last_line, next_line, at_once, upload_until, running_since)
+    SELECT $1, lowest_id_at(now() - make_interval(secs => 5000 - n)), 'test', n::text, '', 'jsonl',
+           'refuse', CASE WHEN n > 2990 THEN 'checking' WHEN n > 2980 THEN 'running'
+                          ELSE 'done' END,
+           CASE WHEN n <= 2990 THEN sha256(n::text::bytea) END, 9000, 9000, 5001, 128,
+           now() - interval '1 hour', now()
+      FROM generate_series(1, 3000) AS n
+"""
+_FILL_LINES: Final = """
+    INSERT INTO batch_lines (merchant_id, batch_id, line, state, operation, request)
+    SELECT merchant_id, id, n, 'waiting', 'void', repeat('x', 150)
+      FROM batches, generate_series(1, 2000) AS n WHERE state = 'running'
+"""
+_FILL_GROUPS: Final = """
+    INSERT INTO batch_groups (merchant_id, batch_id, first_line, last_line, attempt, open, due_at)
+    SELECT merchant_id, id, 50 * n + 1, 50 * n + 50, 1, n > 1,
+           now() + make_interval(secs => 30 * n - 15)
+      FROM batches, generate_series(0, 99) AS n WHERE state = 'running'
+"""
+_FILL_TOTALS: Final = """
+    INSERT INTO batch_totals
+    SELECT merchant_id, id, 'void', 'done', 'voided', 'USD', 100, 0 FROM batches
+"""
+
+
+_FILLED: Final[set[str]] = set()
+
+
+async def batch_rows(w: World) -> Batch:
+    """Give the merchant thousands of batches, of which ten run; return one of these."""
+    if w.dsn not in _FILLED:
+        _FILLED.add(w.dsn)
+        await w.connection.execute(_FILL_BATCHES, w.merchant_id)
+        for fill in (_FILL_LINES, _FILL_GROUPS, _FILL_TOTALS):
+            await w.connection.execute(fill)
+        for table in ("batches", "batch_lines", "batch_groups", "batch_totals"):
+            await w.connection.execute(f"ANALYZE {table}")
+    found = await batch_store.of_key(w.pool, w.merchant_id, Mode.TEST, "2985")
+    assert found is not None
+    return found
+
+
+async def claimed_group(w: World) -> batch_claims.Group:
+    batch = await batch_rows(w)
+    work = Work((batch.merchant_id, batch.id, 51), (100,), 1, clock.now(), clock.now(), 0.0)
+    return batch_claims.Group(batch, 51, 100, work)
+
+
+async def claim_lines(w: World) -> None:
+    await batch_rows(w)
+    assert await batch_claims.claim_next(w.pool, most=20, lease_s=30)
+
+
+async def claim_groups_again(w: World) -> None:
+    await batch_rows(w)
+    await work_list.claim(w.pool, batch_claims.GROUPS, most=8, lease_s=30)
+
+
+async def begin_lines(w: World) -> None:
+    group = await claimed_group(w)
+    assert await batch_claims.lines_of(w.pool, group)
+    await batch_claims.begin_lines(w.pool, group, list(range(51, 101)))
+
+
+async def end_lines(w: World, _: Case) -> Found:
+    batch = (await claimed_group(w)).batch
+    ends = [
+        batch_claims.LineEnd(
+            batch.merchant_id, batch.id, line, "done", None, None, "voided", None, 100, "USD"
+        )
+        for line in range(101, 151)
+    ]
+    lane = statements.lane(batch_claims.END, w.dsn)
+    return await over(lane, lambda: lane.fetch(batch_claims.END.arguments(ends)))
+
+
+async def find_batch_of_file(w: World) -> None:
+    batch = await batch_rows(w)
+    assert batch.digest is not None
+    assert await batch_store.of_file(w.pool, w.merchant_id, Mode.TEST, batch.digest)
+
+
+async def read_batch(w: World) -> None:
+    batch = await batch_rows(w)
+    await batch_store.progress(w.pool, batch)
+    await batch_store.lines_after(w.pool, batch, 1000, most=100)
+
+
+async def list_batches(w: World) -> None:
+    await batch_rows(w)
+    assert await batch_store.page(w.pool, w.merchant_id, Mode.TEST, below=LATEST, most=PAGE)
+
+
+async def find_cut_uploads(w: World) -> None:
+    await batch_rows(w)
+    assert await w.pool.fetch(batch_store.CUT)
+
+
+async def end_batches(w: World) -> None:
+    await batch_rows(w)
+    await batch_store.end_what_is_over(w.pool)
+
+
+BATCHES: Final = (
+    # First: it writes the rows that all others look at.
+    Case("end lines of a batch", _nothing, measure=end_lines,
+         uses=("batch_lines_pkey", "batch_totals_pkey"), buffers=1_000),
+    Case("claim lines of a batch", claim_lines,
+         uses=("batches_running", "batch_groups_pkey", "batches_pkey")),
+    Case("claim groups of lines again", claim_groups_again,
+         uses=("batch_groups_due", "batches_pkey"), buffers=300),
+    Case("begin lines of a batch", begin_lines, uses=("batch_groups_pkey", "batch_lines_pkey"),
+         buffers=1_000),
+    Case("find the batch of a key", batch_rows, uses=("batches_key",)),
+    Case("find the batch of a file", find_batch_of_file, uses=("batches_file",)),
+    Case("read a batch and its lines", read_batch, uses=("batch_totals_pkey", "batch_lines_pkey"),
+         buffers=2_000),
+    Case("list batches", list_batches, uses=("batches_pkey",), buffers=300),
+    Case("find uploads that were cut", find_cut_uploads, uses=("batches_uploads",)),
+    Case("end batches that are over", end_batches, uses=("batches_running",)),
+)  # fmt: skip
+
+
 CASES: Final = (
     *HOT, *BY_ID, *LISTS, *FILTERS, *STATISTICS, *FEED, *EVENT_PAGES, *RESOLVER, *LATE, *MERCHANTS,
-    *CHORES, *BY_HAND, *WEBHOOKS, *CUSTOMERS,
+    *CHORES, *BY_HAND, *WEBHOOKS, *CUSTOMERS, *BATCHES,
 )  # fmt: skip

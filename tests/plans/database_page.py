@@ -11,6 +11,7 @@ from typing import Any, Final
 from easypay.db.indexes import INDEXES
 from easypay.db.table_sizes import TableSize, sizes
 from plans.cases import (
+    BATCHES,
     BY_HAND,
     BY_ID,
     CHORES,
@@ -46,6 +47,7 @@ SECTIONS: Final = {
     "Events": EVENT_PAGES,
     "Webhooks": WEBHOOKS,
     "Customers": CUSTOMERS,
+    "Batches": BATCHES,
     "By hand": BY_HAND,
 }
 _FIRST: Final = ("payments", "operations", "events")

@@ -156,7 +156,7 @@ async def forget(pool: Runner, batch: Batch) -> None:
     await pool.execute(_FORGET, batch.merchant_id, batch.id)
 
 
-_CUT: Final = f"""
+CUT: Final = f"""
     SELECT {COLUMNS} FROM batches WHERE state = 'checking' AND upload_until < db_now() LIMIT 10
 """
 
@@ -164,7 +164,7 @@ _CUT: Final = f"""
 async def forget_cut(pool: Runner) -> int:
     """Remove uploads that are not whole although their time is over: their gateway died. Returns
     how many."""
-    found = [batch_of(row) for row in await pool.fetch(_CUT)]
+    found = [batch_of(row) for row in await pool.fetch(CUT)]
     for batch in found:
         await forget(pool, batch)
     return len(found)

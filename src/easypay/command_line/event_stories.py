@@ -182,6 +182,33 @@ def _id(payment: Any) -> str:
 
 
 _LATE: Final = "the charge comes after its payment failed, and is given back; takes two minutes"
+
+
+def _batch(*moves: str, lines: int = 1) -> Callable[[TrialShop, Stage], None]:
+    """Return the story of a batch of so many lines: uploaded, and then what is asked of it."""
+
+    def tell(shop: TrialShop, _: Stage) -> None:
+        void = {"operation": "void", "payment": _id(_authorized(shop))}
+        path = f"/batches/{shop.upload([void] * lines)['id']}"
+        for move in moves:
+            if move == "done":
+                shop.until(
+                    lambda: shop.get(path)["state"] == "done",
+                    within_s=COMES_WITHIN_S,
+                    what="the batch is done: does `easypay worker` run?",
+                )
+            else:
+                shop.post(f"{path}/{move}", {})
+
+    return tell
+
+
+def _invalid_batch(shop: TrialShop, _: Stage) -> None:
+    shop.upload([{"operation": "none"}])
+
+
+_TOLD_ONLY: Final = "; only endpoints are told of it"
+
 STORIES: Final = {
     "payment.pending": Story("payment.pending", "a payment is queued", _queued),
     "payment.processing": Story("payment.processing", "a queued payment begins", _queued),
@@ -225,9 +252,24 @@ STORIES: Final = {
     "payment_method.expiring": Story(
         "payment_method.expiring", "a stored card expires soon", _method_expiring
     ),
-    DISABLED: Story(
-        DISABLED, "another endpoint is disabled; only endpoints are told of it", _endpoint_disabled
+    DISABLED: Story(DISABLED, f"another endpoint is disabled{_TOLD_ONLY}", _endpoint_disabled),
+    "batch.created": Story("batch.created", f"a batch is uploaded{_TOLD_ONLY}", _batch()),
+    "batch.invalid": Story(
+        "batch.invalid", f"a batch with a wrong line is uploaded{_TOLD_ONLY}", _invalid_batch
     ),
+    "batch.started": Story("batch.started", f"a batch starts{_TOLD_ONLY}", _batch("start")),
+    "batch.paused": Story(
+        "batch.paused", f"a batch is paused{_TOLD_ONLY}", _batch("start", "pause", lines=5)
+    ),
+    "batch.resumed": Story(
+        "batch.resumed",
+        f"a batch is resumed{_TOLD_ONLY}",
+        _batch("start", "pause", "resume", lines=5),
+    ),
+    "batch.cancelled": Story(
+        "batch.cancelled", f"a batch is cancelled{_TOLD_ONLY}", _batch("cancel")
+    ),
+    "batch.done": Story("batch.done", f"a batch ends{_TOLD_ONLY}", _batch("start", "done")),
     "held": Story("payment.in_review", "the same as payment.in_review", _in_review),
     "unknown": Story(
         "payment.captured", "the reply is lost; the resolver finds the charge", _unknown

@@ -5,7 +5,7 @@ It pays with tokens, so any merchant will do, and no card number goes through th
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -82,6 +82,16 @@ class TrialShop:
         method = {"type": "accept_token", "accept_token": self._token(card)}
         body = {"amount": amount, "currency": "USD", "payment_method": method, **over}
         return self.post("/payments", body, queue=queue, refused=refused)
+
+    def upload(self, lines: Sequence[Any]) -> Any:
+        """Upload a batch that does not start by itself and runs a line a second. Return it."""
+        headers = {
+            "Idempotency-Key": f"trigger-{uuid.uuid4()}",
+            "Content-Type": "application/jsonl",
+        }
+        path = "/batches?start=false&name=trigger&lines_per_second=1"
+        answer = self._call("POST", path, msgspec.json.Encoder().encode_lines(lines), headers)
+        return self._must(answer, (201,), path)
 
     def control(self, path: str, **body: Any) -> Any:
         """Send a request to the simulator's control API, such as `/faults`."""

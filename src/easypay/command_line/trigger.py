@@ -64,7 +64,9 @@ def trigger(
     if event not in STORIES:
         said = "name an event" if event is None else f"there is no event {event!r}"
         raise typer.BadParameter(f"{said}: `easypay trigger --list` shows them")
-    scopes = ["payments:read", "payments:write", "refunds:write", "customers:write"]
+    scopes = [
+        *("payments:read", "payments:write", "refunds:write", "customers:write", "batches:write")
+    ]
     with shop_access(data_dir, merchant, url, name="easypay trigger", scopes=scopes) as access:
         done = _trigger(event, access, data_dir)
     show(as_json, done._asdict(), f"{done.payment_id or 'Endpoints'}: {', '.join(done.events)}")

@@ -149,6 +149,21 @@ INDEXES: Final[Mapping[str, Index]] = {
         vault_work_due="a claim: what is due, oldest first",
     ),
     **_of("customer_events", customer_events_pkey="the object of an event of a customer"),
+    **_of(
+        "batches",
+        batches_pkey="a merchant's batches, newest first; the batch of a group",
+        batches_key="uploads: the batch of a key",
+        batches_file="uploads: the batch of the same file",
+        batches_running="workers: the batches that run",
+        batches_uploads="workers: uploads that were cut",
+    ),
+    **_of("batch_lines", batch_lines_pkey="the lines of a group, and the results, in order"),
+    **_of(
+        "batch_groups",
+        batch_groups_pkey="the end of a group; which groups of a batch are under way",
+        batch_groups_due="workers: groups whose lease has ended",
+    ),
+    **_of("batch_totals", batch_totals_pkey="adding up what has ended"),
     **_of("merchants", merchants_pkey="authentication, and all changes of a merchant"),
     **_of(
         "api_keys",
