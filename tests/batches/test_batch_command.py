@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.seeds.fork_server import ForkServer
 from typer.testing import CliRunner
 
 from batches.batch_shop import as_jsonl, batch_of, batch_shop, becomes, payment_line
 from easypay.command_line.main import app
-from faults.seeds.fork_server import ForkServer
 from harness import QUICK, Output, Shop, Stack, own_stack, run_easypay
 from harness.forked import forked_workers
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 import pytest
+from faults.seeds.fork_server import ForkServer
 
 from batches.batch_shop import (
     as_jsonl,
@@ -18,7 +19,6 @@ from batches.batch_shop import (
     uploaded,
 )
 from easypay import failpoints
-from faults.seeds.fork_server import ForkServer
 from harness import QUICK, Shop, Stack, all_known, audit, own_stack, until
 from harness.forked import ForkedWorkers, forked_workers
 

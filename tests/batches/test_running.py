@@ -5,9 +5,9 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from faults.seeds.fork_server import ForkServer
 
 from batches.batch_shop import batch_of, batch_shop, becomes, payment_line, results, uploaded
-from faults.seeds.fork_server import ForkServer
 from harness import QUICK, Shop, Stack, audit, own_stack, until
 from harness.forked import ForkedWorkers, forked_workers
 

@@ -84,14 +84,20 @@ class Whole(msgspec.Struct, frozen=True):
     """Why it is invalid; None if it can be run."""
 
 
-# Lines of one payment go one after another: each waits for the one before it.
-_ORDER: Final = """
-    UPDATE batch_lines l SET after_line = o.before
+# Lines of one payment go one after another: each waits for the one before it. Fresh rows have no
+# statistics, so this joins nothing.
+_BEFORE: Final = """
+    SELECT line, before
       FROM (SELECT line, lag(line) OVER (PARTITION BY payment_id, of_line ORDER BY line) AS before
               FROM batch_lines
              WHERE merchant_id = $1 AND batch_id = $2
-               AND (payment_id IS NOT NULL OR of_line IS NOT NULL)) AS o
-     WHERE l.merchant_id = $1 AND l.batch_id = $2 AND l.line = o.line AND o.before IS NOT NULL
+               AND (payment_id IS NOT NULL OR of_line IS NOT NULL)) AS acting
+     WHERE before IS NOT NULL
+"""
+_WAIT_FOR: Final = """
+    UPDATE batch_lines l SET after_line = i.before
+      FROM unnest($3::integer[], $4::integer[]) AS i(line, before)
+     WHERE l.merchant_id = $1 AND l.batch_id = $2 AND l.line = i.line
 """
 _END: Final = f"""
     UPDATE batches SET state = $3, digest = $4, bytes = $5, lines = $6, wrong = $7, last_line = $8,
@@ -100,6 +106,7 @@ _END: Final = f"""
     RETURNING {COLUMNS}
 """
 _ORDER_WITHIN_S: Final = 60
+_ORDERED_AT_A_TIME: Final = 2_000
 
 
 class UploadCut(Exception):
@@ -115,7 +122,7 @@ async def end(pool: Runner, batch: Batch, whole: Whole) -> Batch | None:
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute(f"SET LOCAL statement_timeout = '{_ORDER_WITHIN_S}s'")
             if whole.reason is None:
-                await connection.execute(_ORDER, *key, timeout=_ORDER_WITHIN_S)
+                await _put_in_order(connection, key)
             row = await connection.fetchrow(
                 _END, *key, state, whole.digest, whole.bytes, whole.lines, whole.wrong,
                 whole.last_line, whole.reason,
@@ -127,6 +134,15 @@ async def end(pool: Runner, batch: Batch, whole: Whole) -> Batch | None:
     except asyncpg.UniqueViolationError:
         return None
     return ended
+
+
+async def _put_in_order(connection: Any, key: tuple[UUID, UUID]) -> None:
+    """Let each line wait for the line before it that acts on the same payment."""
+    await connection.execute("SET LOCAL enable_seqscan = off")
+    found = await connection.cursor(_BEFORE, *key, timeout=_ORDER_WITHIN_S)
+    while rows := await found.fetch(_ORDERED_AT_A_TIME, timeout=_ORDER_WITHIN_S):
+        lines, before = map(list, zip(*rows, strict=True))
+        await connection.execute(_WAIT_FOR, *key, lines, before)
 
 
 _MOST_AT_A_TIME: Final = 20_000

@@ -65,6 +65,23 @@ class Snapshot(msgspec.Struct, frozen=True):
     after: Burst
 
 
+class BatchRun(msgspec.Struct, frozen=True):
+    """As many payments sent by requests that wait, and by a batch that one worker runs: how many
+    per second."""
+
+    waiting_per_s: float
+    batch_per_s: float
+
+
+class Uploaded(msgspec.Struct, frozen=True):
+    """The upload and check of a file: its lines, how long it took, and by how many MiB the gateway
+    grew meanwhile."""
+
+    lines: int
+    seconds: float
+    grown_mib: float
+
+
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that one run measured. What was left out is empty or None."""
 
@@ -81,6 +98,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     at_rate: list[Told] = []
     one_hangs: list[Told] = []
     snapshot: Snapshot | None = None
+    batches: list[BatchRun] = []
+    uploads: list[Uploaded] = []
     base: str = ""
     ordinary: list[Pair] = []
 
@@ -120,6 +139,15 @@ def rows(found: Findings) -> Iterator[Row]:
             hung = [percentile(each.late_ms, 0.99) for each in found.one_hangs]
             ratios = [b / a for a, b in zip(late, hung, strict=True)]
             yield _most("the same while one endpoint hangs, times that", ratios, 1.25, "times")
+    if found.batches:
+        shares = [each.batch_per_s / each.waiting_per_s for each in found.batches]
+        yield _least("batches: share of the rate of requests that wait", shares, 0.7, "")
+    if found.uploads:
+        longest = max(found.uploads, key=lambda each: each.lines)
+        million_s = longest.seconds / longest.lines * 1e6
+        yield _most(f"upload of {longest.lines:,} lines, for a million", [million_s], 60, "s")
+        grown = [max(0.1, each.grown_mib) for each in found.uploads]
+        yield _most("memory of the gateway for an upload", grown, 200, "MiB")
     yield from _beside_snapshot(found.snapshot)
     yield from _beside_base(found.ordinary)
 

@@ -17,12 +17,12 @@ from easypay_bench import stack as stacks
 from easypay_bench.http_calls import call
 from easypay_bench.performance_bars import per_payment_us, percentile
 from easypay_bench.stack import Merchant, Stack
-from easypay_bench.work import feed, ordinary, stored
+from easypay_bench.work import batches, feed, ordinary, stored
 from easypay_bench.work.bars import ENDPOINT, NO_ENDPOINT, Drained, Findings, Told
 from easypay_bench.work.bursts import RATE, begun, beside_snapshot, emptied, value
 from easypay_bench.work.programs import Came, Receivers, mint, pay, receivers
 
-PARTS: Final = ("queue", "accept", "stored", "feed", "webhooks", "snapshot")
+PARTS: Final = ("queue", "accept", "stored", "feed", "webhooks", "snapshot", "batches")
 """What can be measured alone. The ordinary path is measured if there is a commit to compare."""
 _ENDPOINTS: Final = 50
 _SCOPES: Final = ("payments:write", "webhooks:manage")
@@ -46,6 +46,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     accept_rate: float = 500
     event_rate: float = 500
     feed_rate: float = 3_000
+    upload_lines: tuple[int, ...] = (1_000, 1_000_000)
     snapshot_s: float = 60
     snapshot_rate: float = 150
     base: str = ""
@@ -57,7 +58,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 QUICK: Final = Plan(
     rounds=1, seconds=0.4, payments=60, endpoints=3, accept_rate=100, event_rate=100, feed_rate=100,
-    stored_rounds=1, snapshot_s=0.3, snapshot_rate=50, quick=True,
+    stored_rounds=1, snapshot_s=0.3, snapshot_rate=50, upload_lines=(1_000,), quick=True,
 )  # fmt: skip
 """Shows only that everything works."""
 
@@ -96,6 +97,8 @@ async def _on(stack: Stack, plan: Plan, say: Say, found: Findings) -> Findings:
             found = replace(found, stored=of_stored)
         if "feed" in parts:
             found = replace(found, feed=await _feed(stack, merchant, plan, say))
+    if "batches" in parts:
+        found = await _batches(stack, plan, say, found)
     if "webhooks" in parts:
         found = await _webhooks(stack, plan, say, found)
     if "snapshot" in parts:
@@ -111,6 +114,25 @@ async def _on(stack: Stack, plan: Plan, say: Say, found: Findings) -> Findings:
             )
             found = replace(found, snapshot=held)
     return found
+
+
+async def _batches(stack: Stack, plan: Plan, say: Say, found: Findings) -> Findings:
+    """Run batches with one worker, and upload long files that are not run."""
+    runs, uploads = [], []
+    with stacks.shop(stack, scopes=batches.SCOPES) as merchant:
+        for _ in range(plan.rounds):
+            runs.append(await batches.run(stack, merchant, plan.payments))
+            say(
+                f"{runs[-1].waiting_per_s:,.0f} payments/s by requests that wait, "
+                f"{runs[-1].batch_per_s:,.0f} by a batch"
+            )
+        for lines in plan.upload_lines:
+            uploads.append(await batches.upload(stack, merchant, lines))
+            say(
+                f"{lines:,} lines uploaded in {uploads[-1].seconds:.1f} s, "
+                f"the gateway grew by {uploads[-1].grown_mib:.0f} MiB"
+            )
+    return msgspec.structs.replace(found, batches=runs, uploads=uploads)
 
 
 @asynccontextmanager
