@@ -2,28 +2,27 @@
 
 import asyncio
 import json
+import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.seeds.fork_server import ForkServer
 from typer.testing import CliRunner
 
 from batches.batch_shop import as_jsonl, batch_of, batch_shop, becomes, payment_line
 from easypay.command_line.main import app
 from harness import QUICK, Output, Shop, Stack, own_stack, run_easypay
 from harness.forked import forked_workers
+from harness.forks import start_logged
 
 stack = own_stack(**QUICK)
 
 
 @pytest.fixture(scope="module")
-async def worker(fork_server: ForkServer, stack: Stack) -> AsyncIterator[None]:
-    async with forked_workers(fork_server, stack, **QUICK) as workers:
+async def worker(stack: Stack) -> AsyncIterator[None]:
+    async with forked_workers(stack, **QUICK) as workers:
         await workers.start()
         yield
 
@@ -81,15 +80,12 @@ async def test_ctrl_c_pauses_the_batch_and_says_how_to_go_on(
     file.write_bytes(as_jsonl([await payment_line(stack, shop) for _ in range(40)]))
     before = len(await stack.simulator.truth(login=shop.login))
     words = ["batch", "run", str(file), "--lines-per-second", "10", "--url", shop.url]
-    command = subprocess.Popen(
-        [sys.executable, "-m", "easypay", *words, "--api-key", shop.secret],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    log = tmp_path / "command.log"
+    command = start_logged(["easypay", *words, "--api-key", shop.secret], dict(os.environ), log)
     await stack.charges(shop, before + 2)
     command.send_signal(signal.SIGINT)
-    _, said = await asyncio.to_thread(command.communicate, timeout=20)
-    assert command.returncode == 130
+    assert await asyncio.to_thread(command.wait, 20) == 130
+    said = log.read_text()
     batch_id = said.split("easypay batch resume ")[1].split("`")[0]
     assert (await batch_of(shop, batch_id))["state"] == "paused"
     assert "is running" in await here(shop, "resume", batch_id)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 import pytest
-from faults.seeds.fork_server import ForkServer
 
 from batches.batch_shop import (
     as_jsonl,
@@ -31,8 +30,8 @@ stack = own_stack(**OF_WORKERS)
 
 
 @pytest.fixture
-async def workers(fork_server: ForkServer, stack: Stack) -> AsyncIterator[ForkedWorkers]:
-    async with forked_workers(fork_server, stack, **OF_WORKERS) as workers:
+async def workers(stack: Stack) -> AsyncIterator[ForkedWorkers]:
+    async with forked_workers(stack, **OF_WORKERS) as workers:
         yield workers
     await stack.simulator.clear_faults()
 

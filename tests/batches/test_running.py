@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from faults.seeds.fork_server import ForkServer
 
 from batches.batch_shop import batch_of, batch_shop, becomes, payment_line, results, uploaded
 from harness import QUICK, Shop, Stack, audit, own_stack, until
@@ -15,8 +14,8 @@ stack = own_stack(**QUICK)
 
 
 @pytest.fixture(scope="module")
-async def workers(fork_server: ForkServer, stack: Stack) -> AsyncIterator[ForkedWorkers]:
-    async with forked_workers(fork_server, stack, **QUICK) as workers:
+async def workers(stack: Stack) -> AsyncIterator[ForkedWorkers]:
+    async with forked_workers(stack, **QUICK) as workers:
         yield workers
 
 
