@@ -102,3 +102,12 @@ def test_payment_lines_are_remembered_by_their_numbers() -> None:
     assert [n for n in (0, 1, 6, 7, 8, 9, 999_999, 1_000_000, 5_000_000) if lines.has(n)] == [
         *(1, 7, 8, 1_000_000)
     ]
+
+
+def test_a_payment_is_named_in_one_way() -> None:
+    header = b"operation,payment,payment.line\n"
+    assert read(header + b"void,pay_1,\nvoid,,1\nvoid,pay_1,1\n") == [
+        (2, {"operation": "void", "payment": "pay_1"}),
+        (3, {"operation": "void", "payment": {"line": 1}}),
+        (4, "contradiction"),
+    ]

@@ -168,3 +168,16 @@ async def test_endpoints_are_told_of_what_happens_to_a_batch(
     )
     assert [row["type"] for row in rows] == ["batch.created", "batch.started", "batch.done"]
     assert json.loads(rows[-1]["data"])["batch_id"] == batch["id"]
+
+
+async def test_a_batch_rests_while_the_merchant_has_no_account(
+    stack: Stack, worker: None, shop: Shop
+) -> None:
+    batch = await uploaded(shop, [await payment_line(stack, shop)], start="false")
+    await stack.fetch("DELETE FROM processor_accounts WHERE merchant_id = $1", shop.merchant_id)
+    await shop.post(f"/batches/{batch['id']}/start")
+    paused = await becomes(shop, batch["id"], "paused")
+    assert "account cannot be used" in paused["reason"]
+    await stack.set_account(shop)
+    await shop.post(f"/batches/{batch['id']}/resume")
+    assert (await becomes(shop, batch["id"], "done"))["done"] == 1

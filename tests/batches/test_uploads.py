@@ -19,7 +19,9 @@ from batches.batch_shop import (
     uploaded,
 )
 from easypay import ids
-from harness import QUICK, Shop, Stack, card, own_stack, until
+from easypay.batches import store
+from easypay.mode import Mode
+from harness import QUICK, Shop, Stack, card, connected, own_stack, until
 
 stack = own_stack(**QUICK, batch_max_bytes="300000", batch_max_lines="500")
 PAYMENT = ids.typed(ids.PAYMENT, ids.new_id())
@@ -269,3 +271,15 @@ async def test_tokens_are_sealed_while_they_wait(stack: Stack) -> None:
     ((request, sealed),) = await stack.fetch(sql, shop.merchant_id)
     assert request is None
     assert b"o-1" not in sealed
+
+
+async def test_a_batch_whose_upload_has_ended_is_never_removed_as_cut(stack: Stack) -> None:
+    """The answer to the commit may be lost: then the gateway takes the upload for cut."""
+    shop = await batch_shop(stack)
+    line = {"operation": "void", "payment": PAYMENT}
+    batch_id = ids.parse(ids.BATCH, (await uploaded(shop, [line], start="false"))["id"])
+    assert batch_id is not None
+    async with connected(stack.dsn) as connection:
+        batch = await store.find(connection, shop.merchant_id, Mode.TEST, batch_id)
+        await store.forget(connection, batch)
+    assert await kept(stack, shop) == (1, 1)

@@ -288,6 +288,8 @@ class BatchesApi:
         give_up_at = monotonic() + self._limits.within_s
         more = True
         while more:
+            if self._stopping:
+                raise Overloaded("The gateway stops. Nothing was kept. Repeat the upload.")
             if monotonic() > give_up_at:
                 raise RequestTimeout.of("body", self._limits.within_s)
             try:
@@ -296,9 +298,7 @@ class BatchesApi:
                     message = await request.receive()
             except TimeoutError:
                 if self._stopping:
-                    raise Overloaded(
-                        "The gateway stops. Nothing was kept. Repeat the upload."
-                    ) from None
+                    continue
                 raise RequestTimeout.of("body", _STALL_S) from None
             finally:
                 self._waits.discard(wait)

@@ -29,6 +29,9 @@ _BOM: Final = b"\xef\xbb\xbf"
 _BLANKS: Final = b" \t\r"
 _NOT_KEPT: Final = (CardMethod, BankAccountMethod)
 _TOO_LONG: Final = FieldError("#", "too_long", f"The line has more than {MOST_LINE:,} bytes.")
+_TWO_MEANINGS: Final = FieldError(
+    "#/payment", "contradiction", "payment and payment.line exclude each other: send one of them."
+)
 _NOT_UTF8: Final = FieldError("#", "not_utf8", "The line is not UTF-8. Save the file as UTF-8.")
 
 Read = tuple[int, "bytes | FieldError"]
@@ -110,6 +113,7 @@ class _Column:
         self.convert = convert
 
     def put(self, cell: str, into: dict[str, Any]) -> None:
+        """Write a cell. Raises TypeError if a column above it has a value, too."""
         for part in self.above:
             into = into.setdefault(part, {})
         into[self.leaf] = self.convert(cell)
@@ -164,9 +168,12 @@ class _CsvRows:
             why = f"The line has {len(cells)} cells, and the header has {len(columns)}."
             return FieldError("#", "wrong_number_of_cells", why)
         made: dict[str, Any] = {}
-        for column, cell in zip(columns, cells, strict=True):
-            if cell:
-                column.put(cell, made)
+        try:
+            for column, cell in zip(columns, cells, strict=True):
+                if cell:
+                    column.put(cell, made)
+        except TypeError:  # what is a text here has fields there
+            return _TWO_MEANINGS
         return msgspec.json.encode(made)
 
 

@@ -43,7 +43,7 @@ from easypay.db.connections import LOST, Lane
 from easypay.db.failures import is_passing
 from easypay.db.group_commit import GroupCommitter
 from easypay.db.work_list import backoff_s
-from easypay.errors import EasyPayError
+from easypay.errors import EasyPayError, InvalidState
 from easypay.failpoints import reach
 from easypay.merchants.model import Caller
 from easypay.merchants.vault import Box
@@ -245,9 +245,12 @@ class Runner:
         reach("batch_claimed")
         batch = group.batch
         caller = await self._caller_of(batch.merchant_id, batch.mode)
-        if caller is None:
-            await store.move(self._pool, batch, "pause", "The merchant is disabled.")
-            return "the merchant is disabled", _AGAIN_S
+        if caller is None or caller.login is None:
+            why = "The merchant is disabled."
+            if caller is not None:
+                why = f"The merchant's {batch.mode} account cannot be used. {caller.login_unusable}"
+            await self._pause(batch, why)
+            return why, _AGAIN_S
         lines = await claims.lines_of(self._pool, group)
         begun = await self._begun_before(group, lines)
         open_ = [line.line for line in lines if _is_open(begun.get(line.line))]
@@ -274,10 +277,15 @@ class Runner:
         """Let lines be tried again that could not be sent, and no others be begun until then."""
         if group.work.attempt >= _PAUSE_AFTER:
             reason = f"Lines could not be sent in {group.work.attempt} attempts. {why}"
-            await store.move(self._pool, group.batch, "pause", reason)
+            await self._pause(group.batch, reason)
         delay_s = min(_LONGEST_AGAIN_S, _pause_s(group, _AGAIN_S))
         await claims.hold(self._pool, group.batch, delay_s)
         return why, delay_s
+
+    async def _pause(self, batch: Batch, reason: str) -> None:
+        """Pause a batch until a person has done something. It may have been cancelled meanwhile."""
+        with suppress(InvalidState):
+            await store.move(self._pool, batch, "pause", reason)
 
     async def _begun_before(self, group: Group, lines: Sequence[GroupLine]) -> dict[int, Operation]:
         """Return by line the operation that an earlier attempt has begun. Lines whose operation has

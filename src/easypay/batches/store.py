@@ -154,6 +154,15 @@ _LAST: Final = """
     SELECT line FROM batch_lines WHERE merchant_id = $1 AND batch_id = $2
      ORDER BY line DESC LIMIT 1
 """
+# From then on the upload cannot end. If it has ended after all, its lines must stay.
+_CUT_OFF: Final = """
+    UPDATE batches SET upload_until = '-infinity'
+     WHERE merchant_id = $1 AND id = $2 AND state = 'checking'
+"""
+_HAS_ENDED: Final = """
+    SELECT EXISTS (SELECT FROM batches
+                    WHERE merchant_id = $1 AND id = $2 AND state <> 'checking')
+"""
 _FORGET: Final = "DELETE FROM batches WHERE merchant_id = $1 AND id = $2 AND state = 'checking'"
 
 
@@ -167,9 +176,12 @@ async def delete_lines(pool: Runner, batch: Batch, *, wrong_too: bool = False) -
 
 
 async def forget(pool: Runner, batch: Batch) -> None:
-    """Remove a batch whose upload was cut, with what was read of it."""
-    await delete_lines(pool, batch, wrong_too=True)
-    await pool.execute(_FORGET, batch.merchant_id, batch.id)
+    """Remove a batch whose upload was cut, with what was read of it. Does nothing if it ended."""
+    key = batch.merchant_id, batch.id
+    await pool.execute(_CUT_OFF, *key)
+    if not await pool.fetchval(_HAS_ENDED, *key):
+        await delete_lines(pool, batch, wrong_too=True)
+        await pool.execute(_FORGET, *key)
 
 
 CUT: Final = f"""
