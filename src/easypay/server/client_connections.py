@@ -40,9 +40,9 @@ class Limits(msgspec.Struct, frozen=True):
     """The limits of one connection."""
 
     head_bytes: int
-    upload_bytes: int
-    """Of the body of an upload, on the wire."""
     longest_s: dict[Phase, float]
+    upload_bytes: int = 0
+    """Of the body of an upload, on the wire, if that is more than any other body may have."""
 
 
 class Connection(Protocol):

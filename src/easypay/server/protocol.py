@@ -240,7 +240,7 @@ class HttpProtocol(HttpToolsProtocol):
         if cycle.scope["path"] != UPLOADS or cycle.scope["method"] != "POST":
             return MAX_BODY_ON_WIRE
         self._since = self._clients.now + SWEEP_S
-        return self._clients.limits.upload_bytes
+        return max(MAX_BODY_ON_WIRE, self._clients.limits.upload_bytes)
 
     def _is_answering(self) -> bool:
         current = self._current
