@@ -125,31 +125,31 @@ class _CsvRows:
     def __init__(self) -> None:
         self._lines = _Split()
         self._columns: list[_Column] = []
-        self._row = b""
-        """The beginning of a row whose quotes are not closed yet."""
-        self._begins = 0
+        self._parts: list[bytes] = []
+        """The lines of a row whose quotes are not closed yet."""
+        self._length = self._begins = 0
 
     def feed(self, piece: bytes) -> Iterator[Read]:
         return self._read(self._lines.feed(piece))
 
     def end(self) -> Iterator[Read]:
         yield from self._read(self._lines.end())
-        if self._row:
+        if self._parts:
             raise Unreadable(self._begins, _open_quote())
 
     def _read(self, lines: Iterator[bytes]) -> Iterator[Read]:
         for line in lines:
-            if self._row:
-                row = self._row + b"\n" + line
-            else:
-                row, self._begins = line, self._lines.number
-            if row.count(b'"') % 2:  # a line break within quotes
-                if len(row) > MOST_LINE:
+            if not self._parts:
+                self._begins, self._length = self._lines.number, 0
+            within_quotes = bool(self._parts) != bool(line.count(b'"') % 2)
+            self._length += len(line) + 1
+            self._parts.append(line)
+            if within_quotes:  # so the row goes on in the next line
+                if self._length > MOST_LINE:
                     raise Unreadable(self._begins, _open_quote())
-                self._row = row
                 continue
-            self._row = b""
-            row = row.removesuffix(b"\r")
+            row = b"\n".join(self._parts).removesuffix(b"\r")
+            self._parts = []
             if not row.strip():
                 continue
             if len(row) > MOST_LINE:

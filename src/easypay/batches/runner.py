@@ -115,6 +115,7 @@ class Runner:
         self._states: dict[UUID, str] = {}
         """The states of the batches under way, by their ids. Looked at every `_LOOK_EVERY_S`."""
         self._claim_again_at = self._end_batches_at = 0.0
+        self._claiming = asyncio.Lock()
         self._woken = asyncio.Event()
         self._stopping = False
 
@@ -132,8 +133,12 @@ class Runner:
         """Begin no more lines, and wait for those under way. What was not begun is given back."""
         self._stopping = True
         self.wake()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                async with self._claiming:
+                    pass  # what was just being claimed is under way, too
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
         left = dict(self._tasks)
         for task in left:
             task.cancel()
@@ -152,7 +157,8 @@ class Runner:
             found = 0
             try:
                 if len(self._tasks) < _GROUPS_AT_ONCE:
-                    found = await self._claim()
+                    async with self._claiming:
+                        found = 0 if self._stopping else await self._claim()
                 if not found and monotonic() >= self._end_batches_at:
                     self._end_batches_at = monotonic() + min(_LOOK_EVERY_S, self._poll_s)
                     for batch in await store.end_what_is_over(self._pool):
