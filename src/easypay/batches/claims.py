@@ -19,6 +19,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from easypay import ids
+from easypay.batches import look_ups
 from easypay.batches.model import COLUMNS, Batch, batch_of
 from easypay.clock import monotonic
 from easypay.db import work_list
@@ -137,8 +138,8 @@ _LINES: Final = f"""
 
 async def lines_of(runner: Runner, group: Group) -> list[GroupLine]:
     """Return the lines of a group that have not ended, in order."""
-    rows = await runner.fetch(
-        _LINES, group.batch.merchant_id, group.batch.id, group.first_line, group.last_line
+    rows = await look_ups.fetch(
+        runner, _LINES, group.batch.merchant_id, group.batch.id, group.first_line, group.last_line
     )
     return [GroupLine(*row) for row in rows]
 
@@ -180,7 +181,9 @@ async def begin_lines(runner: Runner, group: Group, lines: Sequence[int]) -> dic
     """Commit that operations may be begun for these lines, and under which ids. Lines that have
     ended are left out; all are, if another worker has taken the group."""
     given = {line: ids.new_id() for line in lines}
-    rows = await runner.fetch(BEGIN_LINES, *_fence(group), list(given), list(given.values()))
+    rows = await look_ups.fetch(
+        runner, BEGIN_LINES, *_fence(group), list(given), list(given.values())
+    )
     return {line: given[line] for (line,) in rows}
 
 
@@ -188,7 +191,7 @@ async def leave_lines(runner: Runner, group: Group, lines: Sequence[int], state:
     """Give lines back that were not begun (`waiting`), or leave them whose outcome is unknown
     (`open`)."""
     if lines:
-        await runner.execute(_LEAVE, *_fence(group), list(lines), state)
+        await look_ups.fetch(runner, _LEAVE, *_fence(group), list(lines), state)
 
 
 async def mark_open(runner: Runner, group: Group) -> None:
@@ -224,7 +227,7 @@ async def earlier_lines(
     """Return the state and the payment of some lines."""
     if not lines:
         return {}
-    rows = await runner.fetch(_EARLIER, batch.merchant_id, batch.id, list(lines))
+    rows = await look_ups.fetch(runner, _EARLIER, batch.merchant_id, batch.id, list(lines))
     return {line: (state, payment_id) for line, state, payment_id in rows}
 
 

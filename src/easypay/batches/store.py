@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from easypay import ids
-from easypay.batches import events
+from easypay.batches import events, look_ups
 from easypay.batches.model import (
     COLUMNS,
     MOVES,
@@ -272,7 +272,7 @@ async def progress(runner: Runner, batch: Batch) -> Progress:
     """Return how far a batch has come. Reads its totals and the lines under way, not all lines."""
     key = batch.merchant_id, batch.id
     sums = tuple(Sum(*row) for row in await runner.fetch(_SUMS, *key))
-    claimed, open_, now = await runner.fetchrow(_UNDER_WAY, *key)
+    ((claimed, open_, now),) = await look_ups.fetch(runner, _UNDER_WAY, *key)
     return Progress(sums=sums, claimed=claimed, open=open_, now=now)
 
 
@@ -303,7 +303,9 @@ async def lines_after(
     runner: Runner, batch: Batch, line: int, *, most: int, wrong: bool = False
 ) -> Sequence[LineRow]:
     """Return the lines with greater numbers, in order; `wrong`: only those that cannot be run."""
-    rows = await runner.fetch(_WRONG if wrong else _LINES, batch.merchant_id, batch.id, line, most)
+    rows = await look_ups.fetch(
+        runner, _WRONG if wrong else _LINES, batch.merchant_id, batch.id, line, most
+    )
     return [LineRow(*row) for row in rows]
 
 

@@ -1,0 +1,18 @@
+"""Reads and writes of lines by their numbers, whatever the table was like when it was planned.
+
+A plan that was made while there were few lines reads all of them, and a connection keeps its plans.
+Then a file of a million lines comes.
+"""
+
+from typing import Any
+
+Pool = Any
+_BY_KEY = "SET LOCAL enable_seqscan = off"
+
+
+async def fetch(pool: Pool, sql: str, *arguments: object) -> list[Any]:
+    """Run a statement by its indexes, and return its rows."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(_BY_KEY)
+        rows: list[Any] = await connection.fetch(sql, *arguments)
+    return rows
