@@ -1271,7 +1271,7 @@ BATCHES: Final = (
     Case("end lines of a batch", _nothing, measure=end_lines,
          uses=("batch_lines_pkey", "batch_totals_pkey"), buffers=1_000),
     Case("claim lines of a batch", claim_lines,
-         uses=("batches_running", "batch_groups_pkey", "batches_pkey")),
+         uses=("batches_running", "batch_groups_pkey", "batches_pkey"), buffers=600),
     Case("claim groups of lines again", claim_groups_again,
          uses=("batch_groups_due", "batches_pkey"), buffers=300),
     Case("begin lines of a batch", begin_lines, uses=("batch_groups_pkey", "batch_lines_pkey"),
