@@ -9,6 +9,7 @@ import pytest
 from batches.batch_shop import batch_of, batch_shop, becomes, payment_line, results, uploaded
 from harness import QUICK, Shop, Stack, audit, own_stack, until
 from harness.forked import ForkedWorkers, forked_workers
+from harness.stored import stored_method
 
 stack = own_stack(**QUICK)
 
@@ -58,6 +59,19 @@ async def test_a_file_of_three_lines_is_run(stack: Stack, worker: None, shop: Sh
         ("payment", "captured", 1500),
         ("capture", "captured", 2000),
     }
+    assert await audit(stack, shop) == []
+
+
+async def test_lines_pay_with_stored_methods(stack: Stack, worker: None, shop: Shop) -> None:
+    method = await stored_method(stack, shop)
+    good = {"operation": "payment", "amount": 2500, "currency": "USD"}
+    unknown = {"type": "stored", "stored": {"id": f"pm_{'0' * 32}"}}
+    lines = [good | {"payment_method": each} for each in (method.pays(), unknown)]
+    batch = await uploaded(shop, lines)
+    await becomes(shop, batch["id"], "done")
+    paid, refused = await results(shop, batch["id"])
+    assert (paid["state"], paid["outcome"], refused["state"]) == ("done", "captured", "failed")
+    assert (await shop.payment(paid["payment_id"]))["payment_method"]["id"] == method.id
     assert await audit(stack, shop) == []
 
 

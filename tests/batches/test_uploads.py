@@ -52,6 +52,13 @@ WRONG: dict[str, tuple[Any, str, str]] = {
         "currency_not_accepted",
     ),
     "a raw card": (unused_token(payment_method=card()), "#/payment_method/type", "cannot_be_kept"),
+    "a card code": (
+        unused_token(
+            payment_method={"type": "stored", "stored": {"id": f"pm_{'0' * 32}", "cvc": "907"}}
+        ),
+        "#/payment_method/stored/cvc",
+        "cannot_be_kept",
+    ),
     "a card number in a text": (
         unused_token(description=f"paid with {VISA}"),
         "#/description",

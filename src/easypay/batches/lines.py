@@ -21,6 +21,7 @@ from easypay.payments.requests import (
     CardMethod,
     CreatePayment,
     RefundPayment,
+    StoredPaymentMethod,
     VoidPayment,
 )
 
@@ -111,6 +112,18 @@ _RAW: Final = FieldError(
     "so it cannot wait in a batch. Store the card for its customer first, or send it to "
     "POST /api/v1/payments.",
 )
+_CARD_CODE: Final = FieldError(
+    "#/payment_method/stored/cvc",
+    "cannot_be_kept",
+    "payment_method.stored.cvc cannot wait in a batch: a card code is never stored. Leave it out.",
+)
+
+
+def _cannot_be_kept(line: "PaymentLine") -> list[FieldError]:
+    method = line.payment_method
+    if isinstance(method, StoredPaymentMethod) and method.stored.cvc is not None:
+        return [_CARD_CODE]
+    return [_RAW] if isinstance(method, _KEPT_NEVER) else []
 
 
 def broken_rules(line: Line, number: int, makes_payment: "PaymentLines") -> list[FieldError]:
@@ -119,7 +132,7 @@ def broken_rules(line: Line, number: int, makes_payment: "PaymentLines") -> list
     `number` is its own, `makes_payment` the earlier lines that make a payment.
     """
     if isinstance(line, PaymentLine):
-        return [_RAW] if isinstance(line.payment_method, _KEPT_NEVER) else []
+        return _cannot_be_kept(line)
     named = line.payment
     if isinstance(named, EarlierLine):
         if named.line >= number or not makes_payment.has(named.line):

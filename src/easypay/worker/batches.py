@@ -23,8 +23,11 @@ from easypay.merchants.vault import Box
 from easypay.payments import statements
 from easypay.payments.duplicates import BEGIN_CHECKED, DuplicateChecks
 from easypay.payments.flows import Payments
+from easypay.payments.queue_room import QueueRoom
+from easypay.payments.queued_requests import QUEUE_KEY
 from easypay.payments.resolver import Resolver
 from easypay.payments.statements import Recorder, Statement
+from easypay.payments.stored_methods import LOOK_UP, StoredMethods
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.server import caching
 from easypay.settings import Settings
@@ -106,6 +109,17 @@ class Batches:
                 checked, parts.pool, parts.instruments.possible_duplicates.add
             ),
             login_of=parts.directory.login,
+            stored=StoredMethods(
+                lookups=self._committer(LOOK_UP, lanes=1),
+                pool=parts.pool,
+                login_of=parts.directory.login,
+                box=Box(parts.vault.derive(QUEUE_KEY)),
+                room=QueueRoom(
+                    parts.pool,
+                    most=settings.queue_limit,
+                    most_of_merchant=settings.queue_limit_per_merchant,
+                ),
+            ),
             card_fingerprint=lambda number: card_digest(number.encode()),
             deadline_s=settings.processor_deadline_s,
         )
