@@ -20,6 +20,8 @@ WEBHOOK_NAMES: Final = ("webhook_sent",)
 """Points of a worker that delivers webhooks."""
 QUEUE_NAMES: Final = ("queue_claimed",)
 """Points of a worker that sends queued payments, beside NAMES, which it reaches too."""
+ERASURE_NAMES: Final = ("erasure_begun", "erasure_group")
+"""Points of the erasure of a customer: when it was begun, and after each group."""
 CUSTOMER_NAMES: Final = (
     *("method_begun", "method_answered", "method_recorded", "method_changed"),
     *("method_deleting", "method_gone", "customer_deleting", "profile_gone"),
@@ -54,6 +56,7 @@ def arm(name: str | None) -> None:
         *WEBHOOK_NAMES,
         *CUSTOMER_NAMES,
         *BATCH_NAMES,
+        *ERASURE_NAMES,
         *ARCHIVE_NAMES,
         *COMPACT_NAMES,
     )

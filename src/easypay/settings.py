@@ -483,9 +483,10 @@ class Settings(BaseSettings):
     @property
     def worker_connections(self) -> int:
         """The most database connections that one worker opens: its pool, four for webhooks, two for
-        stored payment methods, two that claim queued payments and batches, four kinds of group once
-        a payment is sent, and seven kinds once a batch runs, four of them with one connection."""
-        return WORKER_POOL_SIZE + 4 + 2 + 2 + (4 + 3) * self.groups_in_flight + 4
+        stored payment methods, two for erasures, two that claim queued payments and batches, four
+        kinds of group once a payment is sent, and seven kinds once a batch runs, four of them with
+        one connection."""
+        return WORKER_POOL_SIZE + 4 + 2 + 2 + 2 + (4 + 3) * self.groups_in_flight + 4
 
     @property
     def replica_connections(self) -> int:

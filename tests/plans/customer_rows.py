@@ -4,7 +4,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from easypay import ids
-from easypay.customers import events, expiring, method_rows, paying, store
+from easypay.customers import erasure_rows, events, expiring, method_rows, paying, store
+from easypay.customers.erasure import ERASURES
+from easypay.customers.erasure_rows import ErasureRequest
 from easypay.customers.method_rows import Begun
 from easypay.customers.model import Asked, CustomerFields, Method, MethodKey, NewMethod
 from easypay.db import work_list
@@ -155,6 +157,16 @@ async def delete_customer(w: World) -> None:
 async def claim_vault_work(w: World) -> None:
     async with w.pool.acquire() as measured:
         assert await work_list.claim(measured, store.VAULT_WORK, most=8, lease_s=30.0)
+
+
+async def begin_erasure(w: World) -> None:
+    async with w.pool.acquire() as measured:
+        made, _ = await store.create(measured, _asked(w), CustomerFields(name="Ada"))
+        who = (w.merchant_id, MODE[w.mode], made.id)
+        asked = ErasureRequest("ada", "asked by letter", references=True)
+        await erasure_rows.begin(measured, *who, asked, 0.0)
+        (work, *_) = await work_list.claim(measured, ERASURES, most=4, lease_s=60.0)
+        await work_list.finish(measured, ERASURES, [(work.key, work.attempt)])
 
 
 async def tell_of_expiring(w: World) -> None:

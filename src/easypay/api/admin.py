@@ -41,6 +41,7 @@ Scope = Literal[
     "customers:read",
     "customers:write",
     "batches:write",
+    "customers:erase",
 ]
 
 

@@ -15,7 +15,9 @@ from easypay.api.http import Headers, Request, Response, decode, encode
 from easypay.api.idempotency import canonical, fingerprint, key_of
 from easypay.api.paging import Cursors, limit_of, newest_id, page_response
 from easypay.card_numbers import contains_card_number
-from easypay.customers import store
+from easypay.customers import erasure_views, store
+from easypay.customers.erasure import Eraser
+from easypay.customers.erasure_rows import ErasureRequest
 from easypay.customers.flows import Customers, Kept, MethodRefused
 from easypay.customers.model import (
     Asked,
@@ -59,9 +61,12 @@ from easypay.processors.base import AcceptToken, Address, BankAccount, Card
 
 READ: Final = "customers:read"
 WRITE: Final = "customers:write"
+ERASE: Final = "customers:erase"
 CUSTOMERS_PATH: Final = "/api/v1/customers"
 METHODS_PATH: Final = "/api/v1/payment_methods"
 CUSTOMERS_QUERY: Final = ("limit", "cursor", "reference", "email")
+ERASES_WITHIN_S: Final = 3.0
+"""How long a request goes on with an erasure before it leaves the rest to a worker, in seconds."""
 RETRY_AFTER_S: Final = 5
 """How soon a method that is being stored should be read again, in seconds."""
 _DAY: Final = timedelta(days=1)
@@ -97,6 +102,12 @@ class UpdateCustomer(_Body, frozen=True):
     description: _Description | UnsetType | None = UNSET
     metadata: Metadata | UnsetType | None = UNSET
     default_payment_method: str | UnsetType | None = UNSET
+
+
+class EraseCustomer(_Body, frozen=True):
+    """What is to be erased beside what identifies the customer."""
+
+    references: bool = False
 
 
 class PaymentMethodOfPayment(_Body, frozen=True, tag="payment", tag_field="type"):
@@ -142,6 +153,7 @@ class ValidityView(msgspec.Struct, frozen=True):
 
 _create = msgspec.json.Decoder(CreateCustomer)
 _update = msgspec.json.Decoder(UpdateCustomer)
+_erase = msgspec.json.Decoder(EraseCustomer)
 _store = msgspec.json.Decoder(StorePaymentMethod)
 _change = msgspec.json.Decoder(UpdatePaymentMethod)
 _validate = msgspec.json.Decoder(ValidatePaymentMethod)
@@ -154,6 +166,7 @@ class CustomersApi:
         self,
         *,
         customers: Customers,
+        eraser: Eraser,
         directory: Directory,
         pool: Any,
         cursors: Cursors,
@@ -161,6 +174,7 @@ class CustomersApi:
         card_fingerprint: Digest,
     ) -> None:
         self._customers = customers
+        self._eraser = eraser
         self._directory = directory
         self._pool = pool
         self._cursors = cursors
@@ -203,10 +217,14 @@ class CustomersApi:
     async def get(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, READ)
         request.query()
-        customer = await store.get(
-            self._pool, caller.merchant_id, caller.mode, customer_id_of(request)
-        )
-        return _fresh(encode(customer_view(customer)), customer.version)
+        customer_id = customer_id_of(request)
+        customer = await store.find(self._pool, caller.merchant_id, caller.mode, customer_id)
+        erasure = None
+        if customer is not None and customer.deleted_at is not None:
+            erasure = await erasure_views.read(self._pool, customer)
+        if customer is None or (customer.deleted_at is not None and erasure is None):
+            raise NotFound(f"there is no customer {ids.typed(ids.CUSTOMER, customer_id)}")
+        return _fresh(encode(customer_view(customer, erasure or UNSET)), customer.version)
 
     async def update(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, WRITE)
@@ -240,6 +258,22 @@ class CustomersApi:
             expected_version(request, "customer"),
         )
         return Response(204)
+
+    async def erase(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, ERASE)
+        customer_id = customer_id_of(request)
+        body = decode(request, _erase, may_be_empty=True)
+        key = ids.typed(ids.API_KEY, caller.key_id)
+        asked = ErasureRequest(key, "asked for through the API", body.references)
+        erasure = await self._eraser.erase(
+            caller.merchant_id, caller.mode, customer_id, asked, ERASES_WITHIN_S
+        )
+        customer = await store.find(self._pool, caller.merchant_id, caller.mode, customer_id)
+        assert customer is not None, "customers are never removed"
+        view = await erasure_views.shown(self._pool, erasure, customer)
+        if erasure.state == "erased":
+            return Response(200, encode(view))
+        return Response(202, encode(view), headers=[_LATER])
 
     # payment methods -----------------------------------------------------------------------------
 

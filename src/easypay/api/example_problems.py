@@ -156,6 +156,7 @@ _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
     "payments_refund": (("amount", "A fraction", b'{"amount": 10.5}'),),
     "customers_create": (("email", "No address", b'{"email": "ada"}'),),
     "customers_update": (("unknown_field", "An unknown field", b'{"mail": "ada@example.com"}'),),
+    "customers_erase": (("references", "Not a boolean", b'{"references": "yes"}'),),
     "customers_store_method": (("missing_field", "No payment method", b"{}"),),
     "customers_update_method": (("month", "No month", b'{"exp_month": 13, "exp_year": 2031}'),),
     "customers_validate_method": (("cvc", "Too long", b'{"cvc": "12345"}'),),

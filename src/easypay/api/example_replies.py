@@ -39,6 +39,9 @@ from easypay.api.http import encode
 from easypay.api.numbered_pages import NumberedPage, Pagination
 from easypay.api.statistics import statistics_view
 from easypay.clock import rfc3339
+from easypay.customers.erasure import waits_for_processor
+from easypay.customers.erasure_rows import Erasure
+from easypay.customers.erasure_views import erasure_view
 from easypay.customers.model import Customer, Failure, Method, State
 from easypay.customers.paying import CustomerOfPayment
 from easypay.customers.refusals import why_failed
@@ -384,6 +387,7 @@ def _customers() -> dict[tuple[str, int], Examples]:
         ("customers_list", 200): {"page": Example("One customer", _page(customer_view(customer)))},
         ("customers_get", 200): {"customer": Example("The customer", shown)},
         ("customers_update", 200): {"customer": Example("The customer", shown)},
+        **_erasures(customer),
         ("customers_store_method", 200): {
             "existed": Example("The customer has this card already", method)
         },
@@ -403,6 +407,28 @@ def _customers() -> dict[tuple[str, int], Examples]:
                 "Declined",
                 as_json(ValidityView(False, declined, "2", "This transaction has been declined.")),
             ),
+        },
+    }
+
+
+def _erasures(customer: Customer) -> dict[tuple[str, int], Examples]:
+    begun = Erasure(
+        MERCHANT_UUID, Mode.TEST, CUSTOMER_UUID, "erasing", False, "methods", METHOD_UUID,
+        METHOD_UUID, METHOD_UUID, METHOD_UUID, [], {"payments": 3, "operations": 3},
+        waits_for_processor(1, 1), AT, AT, None,
+    )  # fmt: skip
+    done = msgspec.structs.replace(
+        begun, state="erased", step="done", waiting_for=None, erased_at=AT,
+        rows={**begun.rows, "customers": 1, "payment_methods": 1, "customer_events": 4},
+    )  # fmt: skip
+    return {
+        ("customers_erase", 200): {
+            "erased": Example("Erased", as_json(erasure_view(done, customer, [])))
+        },
+        ("customers_erase", 202): {
+            "erasing": Example(
+                "The processor has not answered yet", as_json(erasure_view(begun, customer, []))
+            )
         },
     }
 

@@ -172,6 +172,10 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
         ),
         "nothing": Example("Nothing is known yet", {}),
     },
+    customers.EraseCustomer: {
+        "erase": Example("What identifies the customer", {}),
+        "references": Example("References and descriptions, too", {"references": True}),
+    },
     customers.UpdateCustomer: {
         "email": Example("Another address", {"email": "ada@example.org"}),
         "removed": Example("Without a name", {"name": None}),

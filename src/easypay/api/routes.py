@@ -21,7 +21,7 @@ from easypay.api import (
     webhooks,
 )
 from easypay.api.paging import Page
-from easypay.customers.views import StoredCustomerView, StoredMethodView
+from easypay.customers.views import ErasureView, StoredCustomerView, StoredMethodView
 from easypay.errors import EasyPayError
 from easypay.payments import requests
 from easypay.payments.views import EventView, OperationView, PaymentView, RefundView
@@ -519,6 +519,20 @@ ROUTES: Final[tuple[Route, ...]] = (
         headers=("If-Match",),
         scope=customers.WRITE,
         errors=(*_CUSTOMERS, errors.NotFound, errors.PreconditionFailed),
+    ),
+    Route(
+        f"POST {_CUSTOMER}/erase",
+        "customers_erase",
+        "Erase a customer's personal data",
+        "Deletes the customer with all stored payment methods, here and at the processor, and "
+        "removes its personal data here, also from its payments. What bookkeeping needs stays. "
+        "200: it is done. 202: it goes on; read the customer to see how far it is. You can ask "
+        "for it again.",
+        body=customers.EraseCustomer,
+        body_required=False,
+        replies={200: ErasureView, 202: ErasureView},
+        scope=customers.ERASE,
+        errors=(*_CUSTOMERS, *_BODY, errors.NotFound),
     ),
     Route(
         f"POST {_CUSTOMER}/payment_methods",

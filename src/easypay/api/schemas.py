@@ -152,6 +152,29 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "StoredCustomer.default_payment_method":
         "Charged if a payment names only the customer; null if there is none.",
     "StoredCustomer.deleted": "Whether it was deleted.",
+    "StoredCustomer.erasure": "How far its erasure is; absent if nobody has asked for it.",
+    "EraseCustomer.references":
+        "Whether references and descriptions on its payments are erased, too.",
+    "Erasure.state": {
+        "description": "`erasing`: it goes on. `erased`: it is done.",
+        "enum": ["erasing", "erased"],
+    },
+    "Erasure.references": "Whether references and descriptions are erased, too.",
+    "Erasure.reference": "Your own id of the customer, if it is kept.",
+    "Erasure.waiting_for": "What the erasure waits for; null if nothing.",
+    "Erasure.asked_at": {"description": "When it was asked for first.", "format": "date-time"},
+    "Erasure.erased_at": {"description": "When it was done first.", "format": "date-time"},
+    "Erasure.erased": "What is removed, by table.",
+    "Erasure.kept": "What stays, and why.",
+    "Erasure.not_reached": "What EasyPay cannot erase.",
+    "ErasedFields.table": "The table of the database.",
+    "ErasedFields.fields": "Its columns.",
+    "ErasedFields.rows": "How many rows were changed.",
+    "KeptFields.table": "The table of the database.",
+    "KeptFields.fields": "Its columns.",
+    "KeptFields.why": "Why they stay.",
+    "NotReached.what": "What it is.",
+    "NotReached.why": "Why, and what to do.",
     "reference": "Your own id of the customer.",
     "default_payment_method": "One of the customer's stored payment methods; null: none.",
     "StoredMethod.state": {
@@ -431,7 +454,7 @@ _IDS: Final = {
     "ApiKey": "key", "AlikePayment": "pay", "possible_duplicate_of": "pay", "payment_id": "pay",
     "operation_id": "op", "merchant_id": "mer", "Endpoint": "whe", "Attempt": "wha",
     "event_id": "evt", "StoredCustomer": "cus", "StoredMethod": "pm", "customer_id": "cus",
-    "default_payment_method": "pm", "Batch": "bat",
+    "default_payment_method": "pm", "Batch": "bat", "Erasure": "cus",
 }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from easypay.mode import Mode
 
-customers = new_group("Look at customers and their stored payment methods; create and delete them.")
+customers = new_group("Look at customers and their payment methods; create, delete and erase them.")
 
 MerchantId = Annotated[str, typer.Argument(metavar="MERCHANT", help="`mer_…`")]
 CustomerId = Annotated[str, typer.Argument(metavar="CUSTOMER", help="`cus_…`")]
@@ -127,17 +127,25 @@ def list_customers(
 def show_customer(
     customer: CustomerId, data_dir: DataDir = DATA_DIR, as_json: Json = False
 ) -> None:
-    """Show a customer.
+    """Show a customer. Of one that was erased: how far that is, and what is kept.
 
     Example: `easypay customer show cus_…`
     """
-    from easypay.customers import store
+    from easypay.customers import erasure_views, store
     from easypay.customers.views import customer_view
 
     async def work(connection: Any, merchant_id: "UUID", mode: "Mode", found: "UUID") -> Any:
+        row = await store.find(connection, merchant_id, mode, found)
+        if row is not None and row.deleted_at is not None:
+            erasure = await erasure_views.read(connection, row)
+            if erasure is not None:
+                return customer_view(row, erasure)
         return customer_view(await store.get(connection, merchant_id, mode, found))
 
     shown = _on_customer(data_dir, customer, work)
+    if shown.erasure:
+        show(as_json, shown, _erasure_lines(shown.erasure))
+        return
     lines = [
         f"{field}: {value}"
         for field in shown.__struct_fields__
@@ -185,6 +193,45 @@ def delete(customer: CustomerId, data_dir: DataDir = DATA_DIR, as_json: Json = F
     show(as_json, _on_customer(data_dir, customer, work), f"Deleted {customer}.")
 
 
+@customers.command("erase")
+def erase(
+    customer: CustomerId,
+    because: Annotated[
+        str, typer.Option(help="Why; it goes into the audit log. Write no personal data here.")
+    ],
+    references: Annotated[
+        bool,
+        typer.Option("--references", help="Also references and descriptions on its payments."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Erase a customer's personal data, here and at the processor. Nothing brings them back.
+
+    The customer is deleted at once; a worker does the rest. `easypay customer show` says how far it
+    is. Example: `easypay customer erase cus_… --because "asked by letter on 3 May" --references`
+    """
+    import getpass
+
+    from easypay.customers import erasure_rows, erasure_views, store
+    from easypay.customers.erasure_rows import ErasureRequest
+
+    if not yes and not typer.confirm(f"Erase {customer}? Nothing brings its data back."):
+        fail("nothing was erased")
+    asked = ErasureRequest(getpass.getuser(), because, references)
+
+    async def work(connection: Any, merchant_id: "UUID", mode: "Mode", found: "UUID") -> Any:
+        who = (merchant_id, mode, found)
+        erasure, _ = await erasure_rows.begin(connection, *who, asked, call_s=0.0)
+        row = await store.find(connection, *who)
+        assert row is not None, "customers are never removed"
+        return await erasure_views.shown(connection, erasure, row)
+
+    begun = _on_customer(data_dir, customer, work)
+    show(as_json, begun, f"{customer} is being erased: a worker does it.")
+
+
 @customers.command("delete-method")
 def delete_method(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="`pm_…`")],
@@ -204,6 +251,18 @@ def delete_method(
 
     done = _on(data_dir, "payment_methods", ids.PAYMENT_METHOD, method, work)
     show(as_json, done, f"Deleted {method}.")
+
+
+def _erasure_lines(erasure: Any) -> str:
+    """Return how far an erasure is, and what was removed, as lines."""
+    rows = ", ".join(f"{each.rows} of {each.table}" for each in erasure.erased if each.rows)
+    lines = [f"id: {erasure.id}", f"state: {erasure.state}", f"erased_at: {erasure.erased_at}"]
+    if erasure.waiting_for:
+        lines.append(f"waiting for: {erasure.waiting_for}")
+    lines.append(f"rows changed: {rows or 'none'}")
+    lines += [f"kept: {each.table} ({each.why})" for each in erasure.kept]
+    lines += [f"not reached: {each.what}: {each.why}" for each in erasure.not_reached]
+    return "\n".join(lines)
 
 
 Work = Callable[[Any, "UUID", "Mode", "UUID"], Awaitable[Any]]

@@ -153,6 +153,10 @@ def _customer_deleted(shop: TrialShop, _: Stage) -> None:
     shop.send("DELETE", f"/customers/{shop.customer()['id']}")
 
 
+def _customer_erased(shop: TrialShop, _: Stage) -> None:
+    shop.post(f"/customers/{shop.customer()['id']}/erase", {})
+
+
 def _method_created(shop: TrialShop, _: Stage) -> None:
     shop.stored_method()
 
@@ -240,6 +244,7 @@ STORIES: Final = {
     "customer.created": Story("customer.created", "a customer is made", _customer_created),
     "customer.updated": Story("customer.updated", "a customer is changed", _customer_updated),
     "customer.deleted": Story("customer.deleted", "a customer is deleted", _customer_deleted),
+    "customer.erased": Story("customer.erased", "a customer is erased", _customer_erased),
     "payment_method.created": Story(
         "payment_method.created", "a customer's card is stored", _method_created
     ),

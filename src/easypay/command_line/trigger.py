@@ -67,6 +67,7 @@ def trigger(
     scopes = [
         *("payments:read", "payments:write", "refunds:write", "customers:write", "batches:write")
     ]
+    scopes.append("customers:erase")
     with shop_access(data_dir, merchant, url, name="easypay trigger", scopes=scopes) as access:
         done = _trigger(event, access, data_dir)
     show(as_json, done._asdict(), f"{done.payment_id or 'Endpoints'}: {', '.join(done.events)}")

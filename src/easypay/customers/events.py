@@ -20,6 +20,7 @@ Runner = Any
 CUSTOMER_CREATED: Final = "customer.created"
 CUSTOMER_UPDATED: Final = "customer.updated"
 CUSTOMER_DELETED: Final = "customer.deleted"
+CUSTOMER_ERASED: Final = "customer.erased"
 METHOD_CREATED: Final = "payment_method.created"
 METHOD_UPDATED: Final = "payment_method.updated"
 METHOD_EXPIRING: Final = "payment_method.expiring"
@@ -28,6 +29,7 @@ TYPES: Final = (
     CUSTOMER_CREATED,
     CUSTOMER_UPDATED,
     CUSTOMER_DELETED,
+    CUSTOMER_ERASED,
     METHOD_CREATED,
     METHOD_UPDATED,
     METHOD_EXPIRING,

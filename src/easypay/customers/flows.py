@@ -11,7 +11,7 @@ that does no harm. Nothing here moves money.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar, assert_never
 from uuid import UUID
@@ -187,6 +187,12 @@ class Customers:
             )
         self._changed(merchant_id, mode, customer_id)
         failpoints.reach("customer_deleting")
+        await self.delete_profiles(merchant_id, mode, profiles)
+
+    async def delete_profiles(
+        self, merchant_id: UUID, mode: Mode, profiles: Sequence[UUID]
+    ) -> None:
+        """Delete profiles of a deleted customer at the processor; a worker repeats what fails."""
         for profile_id in profiles:
             try:
                 if not await self.delete_profile(merchant_id, mode, profile_id):

@@ -203,6 +203,12 @@ async def get(runner: Runner, merchant_id: UUID, mode: Mode, customer_id: UUID) 
     return _present(await runner.fetchrow(_GET, merchant_id, mode, customer_id), customer_id)
 
 
+async def find(runner: Runner, merchant_id: UUID, mode: Mode, customer_id: UUID) -> Customer | None:
+    """Return a customer, also a deleted one. None if the merchant has no such customer."""
+    row = await runner.fetchrow(_GET, merchant_id, mode, customer_id)
+    return None if row is None else customer_of(row)
+
+
 _WHOSE: Final = """
     SELECT m.merchant_id, v.mode
       FROM merchants m CROSS JOIN (VALUES ('test'), ('live')) AS v(mode)

@@ -1,13 +1,54 @@
 """Customers and stored methods as the API, its events and the command line show them. Pure."""
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from easypay import ids
 from easypay.clock import rfc3339
 from easypay.customers.model import Customer, Failure, Method, State
 from easypay.customers.refusals import why_failed
+
+
+class ErasedFieldsView(msgspec.Struct, frozen=True):
+    """The fields that are removed from a table, and from how many rows they were so far."""
+
+    table: str
+    fields: Sequence[str]
+    rows: int
+
+
+class KeptFieldsView(msgspec.Struct, frozen=True):
+    """The fields that stay, and why."""
+
+    table: str
+    fields: Sequence[str]
+    why: str
+
+
+class NotReachedView(msgspec.Struct, frozen=True):
+    """What EasyPay cannot erase, and what to do about it."""
+
+    what: str
+    why: str
+
+
+class ErasureView(msgspec.Struct, frozen=True):
+    """A customer who is being erased or was erased: all that is left to be shown."""
+
+    id: str
+    state: Literal["erasing", "erased"]
+    references: bool
+    reference: str | None
+    waiting_for: str | None
+    asked_at: str
+    erased_at: str | None
+    mode: str
+    erased: Sequence[ErasedFieldsView]
+    kept: Sequence[KeptFieldsView]
+    not_reached: Sequence[NotReachedView]
 
 
 class StoredCustomerView(msgspec.Struct, frozen=True, gc=False):
@@ -25,6 +66,8 @@ class StoredCustomerView(msgspec.Struct, frozen=True, gc=False):
     version: int
     created_at: str
     updated_at: str
+    erasure: ErasureView | UnsetType = UNSET
+    """How far the erasure is; absent if nobody has asked for it."""
 
 
 class MethodAddressView(msgspec.Struct, frozen=True, gc=False):
@@ -79,8 +122,10 @@ _of_customer: Final = msgspec.json.Decoder(StoredCustomerView)
 _of_method: Final = msgspec.json.Decoder(StoredMethodView)
 
 
-def customer_view(customer: Customer) -> StoredCustomerView:
-    """Return a customer as it is shown."""
+def customer_view(
+    customer: Customer, erasure: ErasureView | UnsetType = UNSET
+) -> StoredCustomerView:
+    """Return a customer as it is shown. What an erasure keeps is in `erasure`."""
     default = customer.default_method
     return StoredCustomerView(
         id=ids.typed(ids.CUSTOMER, customer.id),
@@ -95,6 +140,7 @@ def customer_view(customer: Customer) -> StoredCustomerView:
         version=customer.version,
         created_at=rfc3339(customer.created_at),
         updated_at=rfc3339(customer.updated_at),
+        erasure=erasure,
     )
 
 

@@ -186,6 +186,15 @@ INDEXES: Final[Mapping[str, Index]] = {
         "compacted_months",
         compacted_months_pkey="a month is compacted once; a row for each month, read whole",
     ),
+    **_of(
+        "customer_erasures",
+        customer_erasures_pkey="how far the erasure of a customer is",
+    ),
+    **_of(
+        "erasure_work",
+        erasure_work_pkey="the end of an erasure",
+        erasure_work_due="a claim: what is due, oldest first",
+    ),
     **_rule("audit_entries", audit_entries_pkey="an entry has one row"),
     **_rule("migrations", migrations_pkey="a migration is applied once"),
 }

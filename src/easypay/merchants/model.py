@@ -24,11 +24,12 @@ USUAL_SCOPES: Final = ("payments:read", "payments:write", "refunds:write")
 SCOPES: Final = (
     *USUAL_SCOPES,
     *("payments:export", "events:read", "webhooks:manage"),
-    *("customers:read", "customers:write", "batches:write"),
+    *("customers:read", "customers:write", "customers:erase", "batches:write"),
 )
 """All scopes. Whoever has a key that exports or follows the events can take everything, whoever
 manages webhooks can have it sent elsewhere, whoever reads customers gets their personal data, and
-whoever uploads batches can charge many at once, so these are asked for."""
+whoever uploads batches can charge many at once, so these are asked for. What
+`customers:erase` removes nobody can bring back."""
 
 KEY_PATTERN: Final = re.compile(r"ep_(test|live)_sk_[0-9A-Za-z]{8}_[0-9A-Za-z]{32}[0-9A-Za-z]{6}")
 """Matches every key that EasyPay issues: give it to your secret scanner."""

@@ -35,6 +35,7 @@ from easypay.cache.shared import SharedCache
 from easypay.clock import monotonic
 from easypay.compaction import run as compaction
 from easypay.compaction.compact import Done
+from easypay.customers.erasure import Eraser
 from easypay.customers.expiring import tell_of_expiring
 from easypay.customers.flows import Customers, vaults_of
 from easypay.db import connection_budget, partitions
@@ -383,6 +384,16 @@ class Gateway:
             changed=partial(caching.customer_changed, self._caches),
         )
 
+    def _build_eraser(self) -> Eraser:
+        """Build what erases customers, for the first seconds of each erasure."""
+        return Eraser(
+            pool=self._clients_pool,
+            customers=self._customers,
+            call_s=2 * self.settings.processor_deadline_s,
+            changed=partial(caching.customer_changed, self._caches),
+            payments_changed=self._caches.payments_changed,
+        )
+
     def _build_feed(self) -> FeedLeader:
         dsn = self.settings.database_url.get_secret_value()
         limit_s = self.settings.database_patience_s * _LANE_S_OF_PATIENCE
@@ -454,6 +465,7 @@ class Gateway:
             ),
             "customers": CustomersApi(
                 customers=self._customers,
+                eraser=self._build_eraser(),
                 directory=self._directory,
                 pool=self._clients_pool,
                 cursors=Cursors(vault.derive("cursors")),

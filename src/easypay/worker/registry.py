@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from easypay.batches.claims import GROUPS
+from easypay.customers.erasure import ERASURES
 from easypay.customers.store import VAULT_WORK
 from easypay.db.work_list import WorkList
 from easypay.db.work_loop import EndWatcher
@@ -22,6 +23,7 @@ from easypay.webhooks.delivery import MOST, Deliverer
 from easypay.webhooks.http_sender import HttpSender
 from easypay.webhooks.queue import DELIVERIES
 from easypay.worker.batches import Batches
+from easypay.worker.erasures import Erasures
 from easypay.worker.queued_payments import QueuedPayments
 from easypay.worker.stored_methods import StoredMethods
 
@@ -85,4 +87,5 @@ LISTS: Final[tuple[Listed, ...]] = (
     Listed("queued payments", QUEUED, QueuedPayments),
     Listed("stored payment methods", VAULT_WORK, StoredMethods),
     Listed("batches", GROUPS, Batches),
+    Listed("erasures", ERASURES, Erasures),
 )

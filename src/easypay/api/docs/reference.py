@@ -31,6 +31,7 @@ _OBJECTS: Final = (
     *("NumberedPaymentPage", "Pagination"),
     *("Statistics", "Bucket", "Total", "Count", "Rates"),
     *("IdempotencyKey", "DuplicateGroup", "AlikePayment", "Merchant", "ApiKey", "NewApiKey"),
+    *("Erasure", "ErasedFields", "KeptFields", "NotReached"),
     *("StoredCustomer", "StoredMethod", "MethodAddress", "MethodFailure", "Validity"),
     *("Endpoint", "NewEndpoint", "Attempt", "Delivery", "SentRequest", "TestSent", "Redelivery"),
     *("Batch", "BatchSum"),
