@@ -7,15 +7,17 @@ what is left.
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from customers.shops import EVERYTHING, add_card, new_customer, profiles
 from easypay import ids
 from easypay.customers.personal_data import COLUMNS, as_table
-from harness import QUICK, Shop, Stack, own_stack, until
+from harness import QUICK, Shop, Stack, own_stack, run_easypay, until
 
 OF_CALLS = QUICK | {"processor_deadline_s": "0.7"}
 CHARGE, UNSETTLED = "createTransactionRequest", "getUnsettledTransactionListRequest"
@@ -366,6 +368,23 @@ async def test_payments_of_whoever_has_the_reference_now_are_left_alone(
     assert (await keeper.payment(kept["id"]))["description"] == "of the next"
     assert len(await keeper.all("/payments", customer_reference=ada.asked)) == 1
     assert ada.marks(await dump(stack))[0] == 0
+
+
+async def test_the_command_line_begins_and_shows_an_erasure(stack: Stack, keeper: Shop) -> None:
+    ada = Person()
+    await ada.shops(keeper)
+    why = ("--because", "asked by letter", "--references", "--yes", "--json")
+    begun = await asyncio.to_thread(
+        partial(run_easypay, "customer", "erase", ada.id, *why, **stack.env)
+    )
+    assert begun.code == 0, begun
+    assert msgspec.json.decode(begun.out)["references"] is True
+    await erased(keeper, ada)
+    shown = await asyncio.to_thread(partial(run_easypay, "customer", "show", ada.id, **stack.env))
+    assert "state: erased" in shown.out
+    assert ada.marks(await dump(stack) + shown.out) == (0, 0)
+    entries = "SELECT count(*) FROM audit_entries WHERE subject = $1 AND action LIKE 'customer.%'"
+    assert await stack.value(entries, ada.id) == 2
 
 
 async def test_erasing_needs_a_scope_of_its_own_and_an_own_customer(
