@@ -366,7 +366,11 @@ async def test_payments_of_whoever_has_the_reference_now_are_left_alone(
     await erase(keeper, ada, references=True)
     await erased(keeper, ada)
     assert (await keeper.payment(kept["id"]))["description"] == "of the next"
-    assert len(await keeper.all("/payments", customer_reference=ada.asked)) == 1
+
+    async def listed() -> bool:
+        return len(await keeper.all("/payments", customer_reference=ada.asked)) == 1
+
+    await until(listed, what="the next customer's payment in the list")
     assert ada.marks(await dump(stack))[0] == 0
 
 
