@@ -15,12 +15,16 @@ import httpx
 import psutil
 import pytest
 
+from easypay.db import embedded
 from harness import Process, Simulator, free_port, http_client, pay_at, random_name, until
+
+DATA = "data"
+"""The name of the data directory."""
 
 
 class Up(Process):
     def __init__(self, folder: Path, *, port: int | None = None, **env: str) -> None:
-        self.data_dir = folder / "data"
+        self.data_dir = folder / DATA
         self.port = port or free_port()
         options = ["--data-dir", str(self.data_dir), "--port", str(self.port)]
         super().__init__(
@@ -83,6 +87,7 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path, simulator: Simulat
     again = await second.pay("order-1")
     assert again.headers["idempotency-replayed"] == "true"
     assert again.content == paid.content
+    await _a_dead_worker_is_replaced(second)
 
     children = psutil.Process(second.pid).children(recursive=True)
     second.kill()
@@ -157,9 +162,9 @@ async def test_a_port_in_use_gives_one_clear_line(tmp_path: Path) -> None:
 
 
 async def test_data_of_another_major_version_gives_one_clear_line(tmp_path: Path) -> None:
-    up = await Up(tmp_path).ready()
-    assert up.terminate() == 0
-    (version,) = up.data_dir.glob("postgres/data/PG_VERSION")
+    with embedded.running(tmp_path / DATA, settings={"fsync": "off"}):
+        pass
+    (version,) = (tmp_path / DATA).glob("postgres/data/PG_VERSION")
     version.write_text("12\n")
     other = Up(tmp_path)
     code = await asyncio.to_thread(other.process.wait, 30)
@@ -169,8 +174,7 @@ async def test_data_of_another_major_version_gives_one_clear_line(tmp_path: Path
     assert "Traceback" not in said
 
 
-async def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
-    up = await Up(tmp_path).ready()
+async def _a_dead_worker_is_replaced(up: Up) -> None:
     workers = [p for p in psutil.Process(up.pid).children() if " serve " in _line(p)]
     assert len(workers) == 2
     os.kill(workers[0].pid, signal.SIGKILL)
@@ -181,7 +185,6 @@ async def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
 
     await until(replaced, what="the supervisor starts another worker")
     assert (await up.pay("after")).status_code == 201
-    assert up.terminate() == 0
 
 
 async def _both_workers_share(up: Up, payment_id: str) -> None:
