@@ -56,10 +56,13 @@ class Load:
     """The most requests that were in flight when the generator ended."""
 
 
-def choose(wanted: str) -> str:
-    """Return `wrk` or `python`. Raises LoadFailed if wrk is wanted and not installed."""
+def choose(wanted: str, seconds: float = 1) -> str:
+    """Return `wrk` or `python`. Raises LoadFailed if wrk is wanted and not installed.
+
+    `seconds`: how long the load is to last. wrk takes whole seconds only.
+    """
     if wanted == "auto":
-        return "wrk" if shutil.which("wrk") else "python"
+        return "wrk" if seconds >= 1 and shutil.which("wrk") else "python"
     if wanted == "wrk" and not shutil.which("wrk"):
         raise LoadFailed("wrk is not installed: install it, or use --generator python")
     return wanted

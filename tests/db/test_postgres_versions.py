@@ -51,7 +51,7 @@ def server(
         yield cluster
         return
     folder = tmp_path_factory.mktemp(f"postgres{request.param}")
-    with embedded.running(folder, programs=programs) as running:
+    with embedded.running(folder, settings={"fsync": "off"}, programs=programs) as running:
         yield running
 
 

@@ -35,7 +35,10 @@ BOUND_S = 15.0
 TYPES = WIRE_TYPE | {"undo": WIRE_TYPE["void"]}
 BUSY = QUICK | {"processor_deadline_s": "30"}
 """A gateway that is to die sweeps nothing before 32 s, so it leaves the other requests alone."""
-
+DOOMED = BUSY | {"groups_in_flight": "1", "database_pool_size": "2"}
+"""A gateway that dies of one request needs few sessions, and starts in less time."""
+ANSWERS = 40
+"""How many payments are answered before each kill under load."""
 
 LATE_S = 120
 """Delay of a late charge by the simulator's clock: longer than a test runs."""
@@ -100,7 +103,7 @@ async def test_killed_at_any_point_a_request_happens_once_and_is_answered(stack:
     requests = await killed_requests(stack, sorted(failpoints.NAMES))
 
     async def die(request: KilledRequest) -> None:
-        gateway = await stack.gateway(failpoint=request.failpoint, **BUSY)
+        gateway = await stack.gateway(failpoint=request.failpoint, **DOOMED)
         with pytest.raises(httpx.TransportError):
             await request.ask(gateway)
         assert gateway.process.wait(timeout=10) == -signal.SIGKILL, request
@@ -253,10 +256,10 @@ async def test_repeated_kills_under_load_lose_and_double_no_payment(stack: Stack
     load, stopped = Load(), asyncio.Event()
     running = asyncio.create_task(load.run(shop, clients=32, until_stopped=stopped))
     for _ in range(3):
-        await load.reaches(100)
+        await load.reaches(ANSWERS)
         gateway.kill()
         gateway = await stack.gateway(port=port, **QUICK)
-    await load.reaches(100)
+    await load.reaches(ANSWERS)
     stopped.set()
     await running
 

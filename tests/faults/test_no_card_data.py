@@ -80,7 +80,7 @@ class Day:
 @pytest.fixture(scope="module")
 def verbose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Run a PostgreSQL that logs every statement: an operator's worst setting."""
-    settings = {"log_statement": "all", "log_min_duration_statement": "0"}
+    settings = {"fsync": "off", "log_statement": "all", "log_min_duration_statement": "0"}
     with embedded.running(tmp_path_factory.mktemp("verbose"), settings=settings) as cluster:
         yield cluster
 

@@ -48,8 +48,9 @@ SWALLOWED = "jit, synchronous_commit, idle_in_transaction_session_timeout, state
 
 @pytest.fixture(scope="module")
 def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Run a PostgreSQL for these tests only, so that they may stop it. fsync is on."""
-    with embedded.running(tmp_path_factory.mktemp("behind")) as cluster:
+    """Run a PostgreSQL for these tests only, so that they may stop it."""
+    folder = tmp_path_factory.mktemp("behind")
+    with embedded.running(folder, settings={"fsync": "off"}) as cluster:
         yield cluster
 
 

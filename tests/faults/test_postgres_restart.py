@@ -28,6 +28,8 @@ from harness import (
 
 CLIENTS = 32
 CUTS = 5
+ANSWERS = 40
+"""How many payments are answered before each restart; half as many before each cut."""
 UNRECORDED = "easypay_outcomes_unrecorded"
 OUR_SESSIONS = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -76,11 +78,11 @@ async def test_restarts_under_load_lose_nothing(
     load, stopped = Load(), asyncio.Event()
     running = asyncio.create_task(load.run(shop, clients=CLIENTS, until_stopped=stopped))
     for farewell in (signal.SIGINT, signal.SIGQUIT):
-        await load.reaches(100)
+        await load.reaches(ANSWERS)
         own_cluster.process.send_signal(farewell)
         await asyncio.to_thread(own_cluster.process.wait)
         own_cluster.restart()  # from this thread, because PostgreSQL ends with it
-    await load.reaches(100)
+    await load.reaches(ANSWERS)
     stopped.set()
     await running
     await assert_nothing_lost(stack, shop, load)
@@ -92,9 +94,9 @@ async def test_sessions_cut_again_and_again_lose_nothing(stack: Stack, shop: Sho
     running = asyncio.create_task(load.run(shop, clients=CLIENTS, until_stopped=stopped))
     cut = 0
     for _ in range(CUTS):
-        await load.reaches(50)
+        await load.reaches(ANSWERS // 2)
         cut += (await stack.fetch(OUR_SESSIONS))[0][0]
-    await load.reaches(50)
+    await load.reaches(ANSWERS // 2)
     stopped.set()
     await running
     assert cut >= CUTS, "sessions were cut each time"

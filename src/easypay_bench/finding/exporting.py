@@ -58,7 +58,7 @@ def measured(stack: Stack, key: str, *, pairs: int, seconds: float) -> Exported:
 
 
 def _beside(stack: Stack, key: str, pairs: int, seconds: float) -> list[float]:
-    generator, shares = load.choose("auto"), []
+    generator, shares = load.choose("auto", seconds), []
     with shop(stack) as merchant:
         order = orders(f"{stack.host}:{stack.port}", merchant.api_key)
 

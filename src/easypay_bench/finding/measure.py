@@ -50,7 +50,7 @@ def quick(payments: int) -> Plan:
         payments=payments, months=2, fewer=payments // 10, merchants=10, few_months=2,
         many_months=6, payments_in_months=payments // 10, merchants_in_months=10, warm_up=2,
         questions=6, counted=2, api_s=1, feed_s=1, feed_per_s=100, export_pairs=1,
-        export_s=1, duplicates_s=0.5, quick=True,
+        export_s=0.2, duplicates_s=0.5, quick=True,
     )  # fmt: skip
 
 
