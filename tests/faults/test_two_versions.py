@@ -43,7 +43,7 @@ for module in pkgutil.walk_packages(easypay.__path__, "easypay."):
 print(easypay.__file__)
 """
 CLIENTS = 8
-ANSWERS = 20
+ANSWERS = 10
 """Responses to await while both run, while one is dead, and after its restart."""
 
 

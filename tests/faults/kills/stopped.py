@@ -21,7 +21,7 @@ from harness import until
 POINTS: Final = ALL_POINTS["worker"]
 LONGER_THAN_LEASES_S: Final = 45.0
 """From here on the leases are left to end by themselves."""
-_QUICK: Final = {"processor_deadline_s": "1.0", "resolver_poll_s": "0.1", "drain_s": "0.1"}
+_QUICK: Final = {"processor_deadline_s": "1.0", "resolver_poll_s": "0.3", "drain_s": "0.1"}
 
 
 async def run(folder: Path, stop_s: float) -> list[str]:
