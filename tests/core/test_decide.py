@@ -8,11 +8,17 @@ import msgspec
 import pytest
 
 from easypay import ids
-from easypay.errors import InvalidState
+from easypay.errors import (
+    AmountExceedsAuthorized,
+    AmountExceedsCaptured,
+    InvalidState,
+    RequestInProgress,
+)
 from easypay.payment_details import NO_DETAILS
 from easypay.payments.begin import new_operation
 from easypay.payments.model import Kind, Operation, Payment, State, Status
 from easypay.payments.outcome_changes import Change, Learned, decide
+from easypay.payments.refusals import why_not
 from easypay.processors.base import (
     Absent,
     Approved,
@@ -290,3 +296,29 @@ def test_an_approved_hold_is_authorized() -> None:
 def test_an_outcome_the_status_table_forbids_is_refused() -> None:
     with pytest.raises(InvalidState):
         decided("capture", PAID, payment={"status": Status.VOIDED})
+
+
+@pytest.mark.parametrize("kind", ["capture", "refund", "void"])
+@pytest.mark.parametrize("amount", [None, 1, 1500])
+def test_a_payment_that_allows_an_operation_by_now_is_no_reason_to_refuse_it(
+    kind: str, amount: int | None
+) -> None:
+    """It changed after the begin was refused. What waits in the queue would be ended for ever."""
+    _, payment = rows_of(kind)  # of a captured one, 15.00 are left
+    free = msgspec.structs.replace(payment, active_operation=None)
+    if kind == "void":
+        free = msgspec.structs.replace(free, refund_reserved_minor=0)
+    refusal = why_not(free, Kind(kind), None if kind == "void" else amount, None)
+    assert isinstance(refusal, RequestInProgress), refusal.detail
+
+
+def test_an_amount_beyond_what_is_left_is_refused_with_what_is_left() -> None:
+    _, authorized = rows_of("capture")
+    _, captured = rows_of("refund")
+    free = msgspec.structs.replace(authorized, active_operation=None)
+    refused = why_not(free, Kind.CAPTURE, 2501, None)
+    assert isinstance(refused, AmountExceedsAuthorized)
+    assert "2501 is more than the 2500 authorized" in refused.detail
+    nothing_left = msgspec.structs.replace(captured, refund_reserved_minor=2500)
+    for payment, amount in ((captured, 1501), (nothing_left, None), (nothing_left, 1)):
+        assert isinstance(why_not(payment, Kind.REFUND, amount, None), AmountExceedsCaptured)

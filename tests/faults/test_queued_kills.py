@@ -138,6 +138,34 @@ async def test_a_worker_stopped_for_longer_than_its_lease_sends_nothing_afterwar
         assert await worker.ends() == 0, worker.logs()
 
 
+async def test_a_worker_whose_claim_another_has_now_ends_nothing(
+    stack: Stack, gateway: Gateway, workers: ForkedWorkers
+) -> None:
+    """It may not begin, and the payment is not the reason: the operation waits for the other."""
+    shops, stopped = [], []
+    for capture, path in (("manual", "capture"), ("automatic", "refunds")):
+        shop = await stack.shop(gateway)
+        payment = await shop.paid(capture=capture)
+        asked = await shop.post(f"/payments/{payment['id']}/{path}", queue=True)
+        assert asked.status_code == 202, asked.text
+        stopped.append(await workers.start(failpoint="queue_claimed stops"))
+        await until(stopped[-1].is_stopped, what="the worker is stopped")
+        shops.append(shop)
+    await stack.fetch("UPDATE queued_operations SET attempt = attempt + 1")  # another claim
+    for worker in stopped:
+        worker.send(signal.SIGCONT)
+        worker.send(signal.SIGTERM)  # it ends what it has, first
+        assert await worker.ends() == 0, worker.logs()
+    state = "SELECT state FROM operations WHERE merchant_id = $1 ORDER BY id DESC LIMIT 1"
+    for shop in shops:
+        assert await stack.value(state, shop.merchant_id) == "queued"
+    await leases_end(stack)
+    await workers.start()
+    for shop in shops:
+        await judged(stack, shop)
+        assert await stack.value(state, shop.merchant_id) == "approved"
+
+
 async def test_a_worker_stopped_during_its_call_overrules_no_outcome(
     stack: Stack, gateway: Gateway, workers: ForkedWorkers
 ) -> None:

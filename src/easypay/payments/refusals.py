@@ -46,7 +46,9 @@ def archived(payment_id: UUID, month: str, archive: str) -> Archived:
 
 
 def why_not(payment: Payment, kind: Kind, amount: int | None, version: int | None) -> EasyPayError:
-    """Return which condition of BEGIN_FOLLOW_UPS is not met. `version` is If-Match's."""
+    """Return which condition of BEGIN_FOLLOW_UPS is not met. `version` is If-Match's; `amount` is
+    None for all that is left. If all are met by now, the payment changed since the begin was
+    refused: then it is RequestInProgress, and the same may begin the next time."""
     shown = ids.typed(ids.PAYMENT, payment.id)
     if payment.active_operation is not None:
         return RequestInProgress(
@@ -61,15 +63,17 @@ def why_not(payment: Payment, kind: Kind, amount: int | None, version: int | Non
         return InvalidState(f"{shown} is {payment.status}; only {_NEEDS[kind][1]}.")
     match kind:
         case Kind.CAPTURE:
-            return AmountExceedsAuthorized(
-                f"{amount} is more than the {payment.authorized_minor} authorized on {shown}."
-            )
+            if amount is not None and amount > payment.authorized_minor:
+                return AmountExceedsAuthorized(
+                    f"{amount} is more than the {payment.authorized_minor} authorized on {shown}."
+                )
         case Kind.REFUND:
-            return AmountExceedsCaptured(
-                f"{shown} has {payment.refundable_minor} left to refund "
-                f"({payment.captured_minor} captured, {payment.refunded_minor} refunded, "
-                f"{payment.refund_reserved_minor} being refunded)."
-            )
+            if payment.refundable_minor < (1 if amount is None else amount):
+                return AmountExceedsCaptured(
+                    f"{shown} has {payment.refundable_minor} left to refund "
+                    f"({payment.captured_minor} captured, {payment.refunded_minor} refunded, "
+                    f"{payment.refund_reserved_minor} being refunded)."
+                )
         case Kind.VOID:
             if payment.status not in _VOIDABLE:
                 return InvalidState(f"{shown} is {payment.status} and cannot be voided.")
