@@ -585,8 +585,8 @@ async def test_the_feed_stays_and_search_rows_go_and_come_back(old: Old, tmp_pat
     assert await here("payment_search") == rows
     marks = await numbering.marks(old.connection)
     mark = next(each for each in marks if each.month == old.suffix)
-    arguments = (mark.month, mark.read_below, [], 1 << 40, 1 << 40, mark.version)
-    await old.connection.fetch(numbering.in_month(old.suffix), *arguments)
+    arguments = numbering._arguments(mark, 1 << 40, 1 << 40)
+    await old.connection.fetch(numbering.in_month(old.suffix), *arguments, None)
     assert await here("feed") == numbered
 
 

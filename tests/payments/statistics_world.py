@@ -237,7 +237,7 @@ class World:
             read_to=await self.folded() if read_to is None else read_to,
         )
         assert done.mark is not None
-        return done.read or done.events == 0
+        return done.read is not None or done.events == 0
 
     async def folded(self) -> int:
         """Return the number of the last event that was folded."""

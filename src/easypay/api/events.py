@@ -39,8 +39,10 @@ _TYPE: Final = r"[a-z_]{1,30}\.[a-z_]{1,30}"
 TYPES_PATTERN: Final = rf"^{_TYPE}(,{_TYPE}){{0,{MOST_TYPES - 1}}}$"
 _TYPES: Final = re.compile(TYPES_PATTERN)
 _WAIT: Final = re.compile(rb"(?:^|[,;])\s*wait\s*=\s*(\d{1,6})\s*(?:$|[,;])", re.IGNORECASE)
+# The newest number is read from the feed itself: its head changes all the time, and has many
+# versions beside an old snapshot.
 _NEWS: Final = """
-    SELECT (SELECT last_seq FROM feed_head),
+    SELECT (SELECT max(seq) FROM feed),
            (SELECT array_agg(DISTINCT stream) FROM feed WHERE seq > $1)
 """
 _HEAD: Final = "SELECT last_seq FROM feed_head"
@@ -118,7 +120,8 @@ class Arrivals:
             self._tell(list(self._waiting))  # of what came before this first look
             while self._waiting:
                 await asyncio.sleep(_LOOK_EVERY_S)
-                last, streams = tuple(await self._reading.fetchrow(_NEWS, seen))
+                newest, streams = tuple(await self._reading.fetchrow(_NEWS, seen))
+                last = newest or 0
                 # A failover can take back the newest numbers: then everybody looks.
                 self._tell(list(self._waiting) if last < seen else streams or [])
                 seen = last

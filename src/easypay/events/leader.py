@@ -18,7 +18,7 @@ from easypay.db.failures import is_passing
 from easypay.db.lease import Lease
 from easypay.events import numbering, summaries
 from easypay.events.numbering import Mark
-from easypay.events.readers import Follower, PlanAge, any_of, head
+from easypay.events.readers import Follower, Place, PlanAge, any_of, head
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,8 @@ class FeedLeader:
         self._steps: dict[str, int] = {}
         self._head: int | None = None
         """The newest number of the feed; None if another process may have given newer ones."""
+        self._head_row: Place | None = None
+        """Where the row with that number was put last."""
         self._follows_in = ""
         """The month whose new events the follower reads in the statement that numbers them."""
         self._is_busy = False
@@ -198,7 +200,9 @@ class FeedLeader:
                 mark,
                 transactions=step,
                 most=_MOST,
+                head=self._head_row,
                 read_to=self._follower.position if follows else None,
+                places=self._follower.places,
             )
         except asyncpg.UndefinedTableError:  # this month was taken out, or the one before
             await self._read_marks()
@@ -213,6 +217,7 @@ class FeedLeader:
             self._steps[month] = max(1, step // 8)
             return True
         self._marks[month] = done.mark
+        self._head_row = done.head or self._head_row
         if month == self._follows_in:
             self._is_busy = done.events > 0
         if done.events:
@@ -220,8 +225,8 @@ class FeedLeader:
             self._not_summarised += done.events
             if self._head is not None:
                 self._head += done.events
-            if done.read:
-                self._follower.position = self._head
+            if done.read is not None:
+                self._follower.position, self._follower.places = self._head, done.read
             if self._plan.is_over(done.events):
                 await self._lane.close()
         full = done.mark.read_below - mark.read_below == step

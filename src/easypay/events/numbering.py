@@ -15,14 +15,20 @@ events of a payment, the transaction of the second begins after that of the firs
 
 If the reader of the feed has read all that came before, it reads the new events in the same
 statement: what it needs of them was just found, and is not looked up again.
+
+A mark changes at every look. While a transaction elsewhere may still see its old versions, a search
+by its key walks over all of them. So each statement tells at which place of the table it has put
+the marks, and the next one looks there first. A place that is out of date finds nothing, and the
+mark is looked for by its key.
 """
 
 from collections.abc import Sequence
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 
-from easypay.events.readers import Reader, tables_of
+from easypay.events.readers import UNKNOWN, Place, Places, Reader, tables_of
 
 Runner = Any
 
@@ -33,6 +39,10 @@ _EVERYTHING: Final = 1 << 61
 # database that was restored from a dump: `until` leaves those out, too.
 #
 # If there are more events than fit, nothing is written, and the caller asks for fewer transactions.
+#
+# $7 and $8: where the mark and the head were put last. If another process moves the head in this
+# moment, its new place is not known: then the events have no number, and as `seq` is never null,
+# the whole statement fails.
 NUMBER_EVENTS: Final = """
     WITH seen AS MATERIALIZED (
         SELECT least(pg_snapshot_xmax(pg_current_snapshot())::text::bigint, $2::bigint + $4::bigint)
@@ -51,12 +61,15 @@ NUMBER_EVENTS: Final = """
                SELECT x::text::bigint FROM pg_snapshot_xip(pg_current_snapshot()) AS x
                 WHERE x::text::bigint < until)
           FROM seen, counted
-         WHERE month = $1 AND version = $6 AND events <= $5
-        RETURNING read_below, still_open, version
+         WHERE feed_months.ctid = $7::tid AND month = $1 AND version = $6 AND events <= $5
+        RETURNING read_below, still_open, version, feed_months.ctid AS row
     ), head AS (
-        UPDATE feed_head SET last_seq = last_seq + events FROM counted, moved
-         WHERE events > 0
-        RETURNING last_seq - events AS before, last_seq
+        UPDATE feed_head h SET last_seq = h.last_seq + events
+          FROM moved, counted, (
+               SELECT ctid AS row FROM feed_head WHERE ctid = $8::tid
+               UNION ALL SELECT ctid FROM feed_head LIMIT 1) AS place
+         WHERE events > 0 AND h.ctid = place.row
+        RETURNING h.last_seq - events AS before, h.last_seq, h.ctid AS row
     ), grouped AS MATERIALIZED (
         SELECT (SELECT stream FROM streams
                  WHERE merchant_id = g.merchant_id AND mode = g.mode LIMIT 1) AS stream, g.*
@@ -71,7 +84,7 @@ NUMBER_EVENTS: Final = """
     ), placed AS {materialized} (
         SELECT head.before + row_number() OVER (ORDER BY each.turn, each.event_id) AS seq, s.stream,
                coalesce(last.position, 0) + each.n AS position, g.merchant_id, g.mode, each.*
-          FROM head CROSS JOIN grouped g
+          FROM moved LEFT JOIN head ON true CROSS JOIN grouped g
          CROSS JOIN LATERAL (SELECT coalesce(g.stream, (
                SELECT b.stream FROM begun b
                 WHERE b.merchant_id = g.merchant_id AND b.mode = g.mode)) AS stream) AS s
@@ -85,12 +98,13 @@ NUMBER_EVENTS: Final = """
         SELECT seq, stream, position, event_id, payment_id FROM placed
     ){reading}
     SELECT events, extract(epoch FROM db_now() - oldest)::float8,
-           moved.read_below, moved.still_open, moved.version, {is_read}
+           moved.read_below, moved.still_open, moved.version, moved.row,
+           (SELECT row FROM head), {read}
       FROM counted LEFT JOIN moved ON true
 """
 _ALONE: Final = dict.fromkeys(("kept", "unnested", "names", "reading"), "") | {
     "materialized": "NOT MATERIALIZED",
-    "is_read": "false",
+    "read": "NULL::tid, NULL::text[]",
 }
 """What fills the gaps of NUMBER_EVENTS if nobody reads the events in the same statement."""
 _KEPT: Final = ("type", "status", "amount_minor", "created_at")
@@ -100,7 +114,7 @@ _READ_AT_ONCE: Final = {
     "kept": "".join(f", array_agg({name} ORDER BY turn, event_id) AS {name}_of" for name in _KEPT),
     "unnested": "".join(f", g.{name}_of" for name in _KEPT),
     "names": "".join(f", {name}" for name in _KEPT),
-    "is_read": "EXISTS (SELECT FROM taken)",
+    "read": "(SELECT row FROM taken), (SELECT places FROM places)",
 }
 _TURN: Final = "e.written_by"
 _NO_TURN: Final = "'3'::xid8"
@@ -135,7 +149,9 @@ Reads no table."""
 PEEK: Final = "peek"
 """The variant of a lane that runs IS_ANY_NEW."""
 
-_MONTHS: Final = "SELECT month, read_below, still_open, version FROM feed_months ORDER BY month"
+_MONTHS: Final = """
+    SELECT month, read_below, still_open, version, ctid FROM feed_months ORDER BY month
+"""
 _ADD_MONTHS: Final = """
     INSERT INTO feed_months (month)
     SELECT substr(c.relname, length('events_') + 1)
@@ -150,23 +166,26 @@ _CAUGHT_UP: Final = "UPDATE feed_head SET caught_up = true WHERE NOT caught_up"
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
-    """How far a month's events have been read: one row of `feed_months`."""
+    """How far a month's events have been read: one row of `feed_months`, and its place there."""
 
     month: str
     read_below: int
     still_open: Sequence[int]
     version: int
+    row: Place | None = None
 
 
 class Numbered(msgspec.Struct, frozen=True, gc=False):
     """What one statement did. `mark` is None if it wrote nothing: another process has moved the
-    mark, or there were more events than `most`. `read`: the reader has read the events, too."""
+    mark, or there were more events than `most`. `head`: the place of the feed's head, if it moved.
+    `read`: the places of what the reader wrote, if it has read the events, too."""
 
     events: int
     behind_s: float
     """The age of the oldest of these events, in seconds by the database's clock; 0 if none."""
     mark: Mark | None
-    read: bool = False
+    head: Place | None = None
+    read: Places | None = None
 
 
 async def marks(runner: Runner) -> list[Mark]:
@@ -184,7 +203,7 @@ def in_month(month: str) -> str:
 
 def and_read(month: str, reader: Reader) -> str:
     """Return the statement that numbers a month's events and has a reader read them, too, if the
-    last one that it has read is the last one that had a number, `$7`."""
+    last one that it has read is the last one that had a number, `$9`."""
     reading = reader.sql_at_once(tables_of("" if month == "default" else month))
     return NUMBER_EVENTS.format(
         events=f"events_{month}", new=_NEW, turn=_TURN, reading=reading, **_READ_AT_ONCE
@@ -192,21 +211,39 @@ def and_read(month: str, reader: Reader) -> str:
 
 
 async def number(
-    lane: Any, mark: Mark, *, transactions: int, most: int, read_to: int | None = None
+    lane: Any,
+    mark: Mark,
+    *,
+    transactions: int,
+    most: int,
+    head: Place | None = None,
+    read_to: int | None = None,
+    places: Places = UNKNOWN,
 ) -> Numbered:
     """Number the events of at most `transactions` transactions, if they are at most `most`.
 
     `lane` runs `in_month` statements, as `db.connections.Lane` does. With `read_to`, up to which
-    the reader has read, it runs the `and_read` statement of the variant `<month> read`.
+    the reader has read, it runs the `and_read` statement of the variant `<month> read`. `head` and
+    `places`: what the statements before have told, if it is known.
     """
-    arguments = (mark.month, mark.read_below, mark.still_open, transactions, most, mark.version)
-    if read_to is None:
-        (row,) = await lane.fetch(arguments, mark.month)
-    else:
-        (row,) = await lane.fetch((*arguments, read_to), f"{mark.month} read")
-    events, behind_s, read_below, still_open, version, read = row
-    moved = None if version is None else Mark(mark.month, read_below, still_open, version)
-    return Numbered(events, behind_s or 0.0, moved, read)
+    arguments = (*_arguments(mark, transactions, most), head)
+    try:
+        if read_to is None:
+            (row,) = await lane.fetch(arguments, mark.month)
+        else:
+            given = (*arguments, read_to, places.mark, places.others)
+            (row,) = await lane.fetch(given, f"{mark.month} read")
+    except asyncpg.NotNullViolationError:  # another process moved the head in this moment
+        return Numbered(0, 0.0, None)
+    events, behind_s, read_below, still_open, version, moved_to, head, reader, others = row
+    moved = None if version is None else Mark(mark.month, read_below, still_open, version, moved_to)
+    read = None if reader is None else Places(reader, others)
+    return Numbered(events, behind_s or 0.0, moved, head, read)
+
+
+def _arguments(mark: Mark, transactions: int, most: int) -> tuple[object, ...]:
+    known = (mark.month, mark.read_below, mark.still_open)
+    return *known, transactions, most, mark.version, mark.row
 
 
 async def is_any_new(lane: Any, mark: Mark) -> bool:
@@ -238,8 +275,9 @@ async def adopt(connection: Any, mark: Mark) -> int:
     statement = NUMBER_EVENTS.format(events=events, new=_NOT_IN_FEED, turn=_NO_TURN, **_ALONE)
     async with connection.transaction():
         await connection.execute(_FORGET_TRANSACTIONS.format(events=events))
+        everything = msgspec.structs.replace(mark, read_below=0, still_open=[])
         row = await connection.fetchrow(
-            statement, mark.month, 0, [], _EVERYTHING, _EVERYTHING, mark.version
+            statement, *_arguments(everything, _EVERYTHING, _EVERYTHING), None
         )
     numbered: int = row[0]
     return numbered

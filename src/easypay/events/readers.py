@@ -23,7 +23,7 @@ from easypay.db.partitions import month_start
 
 Runner = Any
 
-_POSITIONS: Final = "SELECT last_seq FROM feed_readers WHERE name = $1"
+_POSITIONS: Final = "SELECT last_seq, ctid FROM feed_readers WHERE name = $1"
 _ANY_OF: Final = "SELECT EXISTS (SELECT FROM feed_readers WHERE name = ANY ($1::text[]))"
 _HEAD: Final = "SELECT last_seq FROM feed_head"
 _OUTSIDE: Final = """payment_id < '{low}' OR payment_id >= '{high}'
@@ -34,13 +34,21 @@ _OUTSIDE: Final = """payment_id < '{low}' OR payment_id >= '{high}'
 # The mark's version is read by the statement's snapshot, and compared with the row as it is when
 # it is locked. If somebody changed what the reader relies on in between, nothing is written, and
 # the caller asks again: its next statement sees the change.
+#
+# The mark is looked for where it was put last, and if it is not there, by its name.
+_MARK: Final = """mark AS MATERIALIZED (
+        SELECT ctid AS row, version FROM feed_readers WHERE ctid = {place}::tid AND name = '{name}'
+        UNION ALL SELECT ctid, version FROM feed_readers WHERE name = '{name}'
+        LIMIT 1
+    )"""
+# $3 and $4: the places that the statement before has told.
 _FOLLOW: Final = """
-    WITH taken AS (
-        UPDATE feed_readers SET last_seq = $2::bigint
-         WHERE name = '{name}' AND last_seq = $1::bigint
-           AND version = (SELECT r.version FROM feed_readers r WHERE r.name = '{name}')
+    WITH {mark}, taken AS (
+        UPDATE feed_readers r SET last_seq = $2::bigint FROM mark
+         WHERE r.ctid = mark.row AND r.name = '{name}' AND r.last_seq = $1::bigint
+           AND r.version = mark.version
            AND NOT EXISTS (SELECT FROM feed WHERE seq > $1 AND seq <= $2 AND ({outside}))
-        RETURNING last_seq
+        RETURNING r.last_seq, r.ctid AS row
     ), happening AS (
         SELECT f.stream, m.merchant_id, m.mode, f.payment_id, e.type, e.status, e.amount_minor,
                e.created_at
@@ -52,23 +60,39 @@ _FOLLOW: Final = """
                   AND e.id = f.event_id LIMIT 1) AS e
          WHERE f.seq > $1 AND f.seq <= $2
     ), {parts}
-    SELECT last_seq FROM taken
+    SELECT row, (SELECT places FROM places) FROM taken
 """
 # Beside the numbering of new events: `found` are the events, `placed` the same with their places,
-# `head` the numbers before and after. The caller has learned `$7` from a statement that was over,
-# so this one sees all that was written of the events before.
-_AT_ONCE: Final = """, taken AS (
-        UPDATE feed_readers r SET last_seq = head.last_seq FROM head
-         WHERE r.name = '{name}' AND r.last_seq = $7::bigint AND head.before = $7
-           AND r.version = (SELECT r.version FROM feed_readers r WHERE r.name = '{name}')
+# `head` the numbers before and after. The caller has learned `$9` from a statement that was over,
+# so this one sees all that was written of the events before. $10 and $11: places as above.
+_AT_ONCE: Final = """, {mark}, taken AS (
+        UPDATE feed_readers r SET last_seq = head.last_seq FROM head, mark
+         WHERE r.ctid = mark.row AND r.name = '{name}' AND r.last_seq = $9::bigint
+           AND r.version = mark.version AND head.before = $9
            AND head.last_seq - head.before <= {most}
            AND NOT EXISTS (SELECT FROM found WHERE {outside})
-        RETURNING r.last_seq
+        RETURNING r.last_seq, r.ctid AS row
     ), happening AS (
         SELECT placed.* FROM taken CROSS JOIN placed
     ), {parts}"""
 _PLANNED_FOR: Final = 500
 _PLANNED_FOR_GOOD: Final = 1_000_000
+
+
+Place = tuple[int, int]
+"""Where a row lies in its table, as PostgreSQL's `ctid` says: the page, and the number there. Until
+the row is changed nothing else is found there."""
+
+
+class Places(msgspec.Struct, frozen=True, gc=False):
+    """Where a reader's statement has put the rows that it changes again and again."""
+
+    mark: Place | None = None
+    others: Sequence[str | None] = ()
+    """What the reader's own parts want to be given the next time. Nobody else reads it."""
+
+
+UNKNOWN: Final = Places()
 
 
 class Tables(msgspec.Struct, frozen=True):
@@ -87,26 +111,33 @@ class Reader(msgspec.Struct, frozen=True):
     events of one statement.
 
     The parts are common table expressions. They take the events from `happening`, whose columns are
-    stream, merchant_id, mode, payment_id, type, status, amount_minor and created_at.
+    stream, merchant_id, mode, payment_id, type, status, amount_minor and created_at. Their second
+    argument is the parameter with what the statement before has left in `places`, the last part:
+    one row with an array of texts of that name. It may be out of date, or empty.
     """
 
     name: str
-    parts: Callable[[Tables], str]
+    parts: Callable[[Tables, str], str]
     most: int
 
     def sql(self, tables: Tables) -> str:
         """Return the statement that reads the events after number `$1` up to number `$2`."""
         return _FOLLOW.format(
+            mark=_MARK.format(place="$3", name=self.name),
             name=self.name,
             events=tables.events,
             outside=tables.outside,
-            parts=self.parts(tables),
+            parts=self.parts(tables, "$4::text[]"),
         )
 
     def sql_at_once(self, tables: Tables) -> str:
         """Return what is added to the statement that numbers events, to read them, too."""
         return _AT_ONCE.format(
-            name=self.name, most=self.most, outside=tables.outside, parts=self.parts(tables)
+            mark=_MARK.format(place="$10", name=self.name),
+            name=self.name,
+            most=self.most,
+            outside=tables.outside,
+            parts=self.parts(tables, "$11::text[]"),
         )
 
 
@@ -158,34 +189,42 @@ class Follower:
         )
         self.position: int | None = None
         """The number of the last event that was read; None if it is not known here."""
+        self.places = UNKNOWN
         self._plan = PlanAge()
 
     async def catch_up(self, runner: Runner, head: int) -> None:
         """Read up to the number `head`. Stops early if nothing moves: the next look tries again."""
         if self.position is None:
-            self.position = await runner.fetchval(_POSITIONS, self.reader.name)
+            await self._find(runner)
+        assert self.position is not None
         while self.position < head:
             until = min(head, self.position + self.reader.most)
             if self._plan.is_over(until - self.position):
                 await self._lane.close()
             if not await self._read(self.position, until):
                 before = self.position
-                self.position = await runner.fetchval(_POSITIONS, self.reader.name)
+                await self._find(runner)
                 if self.position == before:
                     return
                 continue
             self.position = until
 
+    async def _find(self, runner: Runner) -> None:
+        self.position, place = await runner.fetchrow(_POSITIONS, self.reader.name)
+        self.places = msgspec.structs.replace(self.places, mark=place)
+
     async def _read(self, position: int, until: int) -> bool:
         """Whether the events after `position` were read, by this process and now."""
         for month in (f"{clock.now():%Y_%m}", ""):
-            if await self._lane.fetch((position, until), month):
+            given = (position, until, self.places.mark, self.places.others)
+            if rows := await self._lane.fetch(given, month):
+                self.places = Places(*rows[0])
                 return True
         return False
 
     async def close(self) -> None:
         """Forget where it was, and close the connection."""
-        self.position = None
+        self.position, self.places = None, UNKNOWN
         await self._lane.close()
 
 

@@ -75,15 +75,18 @@ def each_column(template: Callable[[str], str], names: Iterable[str] = COLUMNS) 
 SUMS: Final = each_column(lambda column: f"sum(c.{column})::bigint AS {column}")
 """The sums over rows `c` of payment_counts."""
 PIVOT: Final = ", ".join(
-    f"nullif(sum_bigint(n) FILTER (WHERE counter = '{name}'), 0), "
-    f"nullif(sum_bigint(minor) FILTER (WHERE counter = '{name}'), 0)"
+    f"nullif(sum_bigint(n) FILTER (WHERE counter = '{name}'), 0) AS {name}, "
+    f"nullif(sum_bigint(minor) FILTER (WHERE counter = '{name}'), 0) AS {name}_minor"
     for name in COUNTERS
 )
 """COLUMNS out of rows (counter, n, minor), whose numbers are bigint."""
-ADD: Final = each_column(
-    lambda column: (
-        f"{column} = CASE WHEN excluded.{column} IS NULL THEN c.{column}"
-        f" ELSE coalesce(c.{column}, 0) + excluded.{column} END"
+
+
+def add(new: str) -> str:
+    """Return SQL that adds the columns of a row `new` to those of the row `c` that is there."""
+    return each_column(
+        lambda column: (
+            f"{column} = CASE WHEN {new}.{column} IS NULL THEN c.{column}"
+            f" ELSE coalesce(c.{column}, 0) + {new}.{column} END"
+        )
     )
-)
-"""Adds a new row to the row `c` that is there."""

@@ -8,11 +8,11 @@ Statements that move the mark see what the one before them wrote, so an older st
 newer one.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from easypay.events.readers import Reader, Tables
 from easypay.payments.counters import (
-    ADD,
     BRAND,
     COLUMNS,
     COUNTED_STATUS,
@@ -21,11 +21,57 @@ from easypay.payments.counters import (
     FLOW_MINOR,
     PIVOT,
     TOOK,
+    add,
     quarter_of,
 )
 
 # A new row is inserted without ON CONFLICT, and an old one is found again by its place: nobody else
 # writes this table while the mark is held, and its key has been looked up already.
+#
+# Counters are found by the places that the statement before has told: those of the present quarter
+# of an hour change at every look, and beside an old snapshot a search by key walks over all their
+# versions. What is not there any more is found by its key. Nobody else writes counters while the
+# mark is held, so what is at a place is the newest version.
+_KEY: Final = "merchant_id, mode, grain, start, currency, brand"
+_DECLINE_KEY: Final = f"{_KEY}, code"
+_MOST_PLACES: Final = 200
+"""How many counters of each table are found by their places. Each look reads all of these rows."""
+
+
+def _kept(table: str, number: int, key: str) -> str:
+    """Return the part that reads the keys of the counters whose places are known."""
+    return f"""kept_{table} AS MATERIALIZED (
+        SELECT {key}, ctid AS row FROM {table}
+         WHERE ctid = ANY (({{places}})[{number}]::tid[])
+    )"""
+
+
+def _written(
+    table: str, part: str, key: str, columns: Sequence[str], adding: Callable[[str], str]
+) -> str:
+    """Return the parts that add a part's rows to the counters: by its place or its key."""
+    return f"""added_{table} AS (
+        UPDATE {table} AS c SET {adding("s")} FROM {part} AS s WHERE c.ctid = s.row
+        RETURNING c.ctid AS row
+    ), found_{table} AS (
+        INSERT INTO {table} AS c ({key}, {", ".join(columns)})
+        SELECT {key}, {", ".join(columns)} FROM {part} WHERE row IS NULL
+        ON CONFLICT ({key}) DO UPDATE SET {adding("excluded")}
+        RETURNING c.ctid AS row
+    )"""
+
+
+def _places(table: str) -> str:
+    """Return the places to be told: of what was written, then of what was known before."""
+    return f"""(SELECT array_agg(row)::text FROM (
+            SELECT row FROM added_{table} UNION ALL SELECT row FROM found_{table}
+            UNION ALL SELECT row FROM kept_{table} LIMIT {_MOST_PLACES}) AS known)"""
+
+
+def _add_declines(new: str) -> str:
+    return f"declines = c.declines + {new}.declines"
+
+
 _FOLD: Final = f"""happened AS MATERIALIZED (
         SELECT e.stream, p.merchant_id, p.mode, p.id AS payment_id, p.version, p.status,
                p.amount_minor, p.currency, p.refunded_minor > 0 AS refunded, p.card_brand,
@@ -98,26 +144,25 @@ _FOLD: Final = f"""happened AS MATERIALIZED (
                minor
           FROM late CROSS JOIN LATERAL (VALUES ('m', brand), ('M', '')) AS over(grain, brand)
          WHERE month_is_over
-    ), summed AS (
-        INSERT INTO payment_counts AS c
-            (merchant_id, mode, grain, start, currency, brand, {", ".join(COLUMNS)})
-        SELECT merchant_id, mode, grain, start, currency, brand, {PIVOT}
-          FROM counts
-         GROUP BY merchant_id, mode, grain, start, currency, brand
-        ON CONFLICT (merchant_id, mode, grain, start, currency, brand) DO UPDATE SET {ADD}
-    ), declined AS (
-        INSERT INTO decline_counts AS c
-            (merchant_id, mode, grain, start, currency, brand, code, declines)
-        SELECT merchant_id, mode, grain, start, currency, brand, code, sum_bigint(n)
-          FROM counts WHERE code IS NOT NULL
-         GROUP BY merchant_id, mode, grain, start, currency, brand, code
-        ON CONFLICT (merchant_id, mode, grain, start, currency, brand, code)
-        DO UPDATE SET declines = c.declines + excluded.declines
+    ), {_kept("payment_counts", 1, _KEY)}, {_kept("decline_counts", 2, _DECLINE_KEY)}, summed AS (
+        SELECT {_KEY}, {PIVOT}, max(row) AS row
+          FROM (SELECT {_KEY}, counter, n, minor, NULL::tid AS row FROM counts
+                UNION ALL SELECT {_KEY}, NULL, NULL, NULL, row FROM kept_payment_counts) AS c
+         GROUP BY {_KEY} HAVING count(counter) > 0
+    ), declines AS (
+        SELECT {_DECLINE_KEY}, sum_bigint(n) AS declines, max(row) AS row
+          FROM (SELECT {_DECLINE_KEY}, n, NULL::tid AS row FROM counts WHERE code IS NOT NULL
+                UNION ALL SELECT {_DECLINE_KEY}, NULL, row FROM kept_decline_counts) AS c
+         GROUP BY {_DECLINE_KEY} HAVING count(n) > 0
+    ), {_written("payment_counts", "summed", _KEY, COLUMNS, add)}
+    , {_written("decline_counts", "declines", _DECLINE_KEY, ("declines",), _add_declines)}
+    , places AS (
+        SELECT ARRAY[{_places("payment_counts")}, {_places("decline_counts")}]::text[] AS places
     )"""
 
 
-def _fold(tables: Tables) -> str:
-    return _FOLD.format(events=tables.events, payments=tables.payments)
+def _fold(tables: Tables, places: str) -> str:
+    return _FOLD.format(events=tables.events, payments=tables.payments, places=places)
 
 
 PAYMENTS: Final = Reader("payments", _fold, most=2_000)

@@ -6,6 +6,10 @@ when. It reads only the streams of merchants that have an endpoint. While nobody
 mark and does nothing.
 
 The tables of this month and the last are read first; if an event lies in another month, all are.
+
+While an old snapshot is held the mark has a version for each of its moves, and a search by its name
+walks over all of them. So a worker remembers to which place of the table it has moved the mark. It
+reads the mark by its name only if it is not there any more: another worker was quicker.
 """
 
 from typing import Final
@@ -13,7 +17,7 @@ from uuid import UUID
 
 from easypay import clock
 from easypay.db.connections import Lane
-from easypay.events.readers import tables_of
+from easypay.events.readers import Place, tables_of
 from easypay.webhooks.endpoints import READER
 
 MOST: Final = 2_000
@@ -22,12 +26,18 @@ MOST: Final = 2_000
 _MARK: Final = "mark"
 """The variant of the lane's statement that reads the mark and the end of the feed."""
 _READ_MARK: Final = f"""
-    SELECT last_seq, (SELECT max(seq) FROM feed) FROM feed_readers WHERE name = '{READER}'
+    SELECT last_seq, ctid, (SELECT max(seq) FROM feed) FROM feed_readers WHERE name = '{READER}'
 """
 _NEWEST: Final = "newest"
-"""The variant that asks for the newest event after a number of the feed. It is asked again and
-again, so it reads no row that changes often: those have many versions beside an old snapshot."""
-_READ: Final = {_MARK: _READ_MARK, _NEWEST: "SELECT max(seq) FROM feed WHERE seq > $1"}
+"""The variant that asks for the newest event after the mark, and whether the mark is still at its
+place. It is asked again and again, so it searches for no row that changes often: those have many
+versions beside an old snapshot."""
+_READ_NEWEST: Final = f"""
+    SELECT (SELECT max(seq) FROM feed WHERE seq > $1),
+           EXISTS (SELECT FROM feed_readers
+                    WHERE ctid = $2::tid AND name = '{READER}' AND last_seq = $1)
+"""
+_READ: Final = {_MARK: _READ_MARK, _NEWEST: _READ_NEWEST}
 # The caller has read `$2` from a statement that was over, so this one sees every endpoint that was
 # there before the event `$2`. An event behind one that has failed waits for the same moment, so a
 # claim does not look at it again and again. No two events of one statement are due at the same
@@ -45,9 +55,9 @@ _FAN_OUT: Final = """
           JOIN (SELECT * FROM feed WHERE seq > $1 AND seq <= $2 OFFSET 0) AS f USING (stream)
     ), taken AS (
         UPDATE feed_readers SET last_seq = $2::bigint
-         WHERE name = '{name}' AND last_seq = $1::bigint
+         WHERE ctid = $3::tid AND name = '{name}' AND last_seq = $1::bigint
            AND NOT EXISTS (SELECT FROM happened WHERE {outside})
-        RETURNING last_seq
+        RETURNING ctid AS row
     ), written AS (
         INSERT INTO webhook_deliveries (merchant_id, endpoint_id, event_id, mode, payment_id, seq,
             type, due_at)
@@ -66,14 +76,14 @@ _FAN_OUT: Final = """
         ON CONFLICT DO NOTHING
         RETURNING merchant_id, endpoint_id
     )
-    SELECT w.merchant_id, w.endpoint_id
+    SELECT w.merchant_id, w.endpoint_id, taken.row
       FROM taken LEFT JOIN (SELECT DISTINCT * FROM written) AS w ON true
 """
 
 
 def statement(month: str) -> str:
     """Return the statement for the tables of a month (`2026_11`) and the one before; for all if it
-    is empty. `$1`: the mark; `$2`: up to which number of the feed."""
+    is empty. `$1`: the mark; `$2`: up to which number of the feed; `$3`: the mark's place."""
     tables = tables_of(month)
     return _FAN_OUT.format(name=READER, events=tables.events, outside=tables.outside)
 
@@ -96,6 +106,8 @@ class FanOut:
         )
         self._mark: int | None = None
         """All events up to this number are fanned out, by this worker or another."""
+        self._place: Place | None = None
+        """Where this worker has put the mark; None if it has to be read."""
         self._most = MOST
         """Fewer after a failure: a statement that was too long for its time limit would be so
         each time, and nobody would be told of anything."""
@@ -103,20 +115,26 @@ class FanOut:
     async def step(self) -> list[tuple[UUID, UUID]] | None:
         """Fan out what is new, up to `MOST` events of the feed. Return the merchants and ids of
         the endpoints for which that made deliveries; None if nothing was new."""
+        newest: int | None = None
         if self._mark is not None:
-            ((newest,),) = await self._lane.fetch((self._mark,), _NEWEST)
+            ((newest, is_there),) = await self._lane.fetch((self._mark, self._place), _NEWEST)
             if newest is None:
                 return None
-        found = await self._lane.fetch((), _MARK)
-        self._mark = found[0][0] if found else None
-        if not found or found[0][0] >= (found[0][1] or 0):
+            if not is_there:
+                self._place = None
+        if self._place is None:
+            found = await self._lane.fetch((), _MARK)
+            self._mark, self._place, newest = found[0] if found else (None, None, None)
+        mark, place = self._mark, self._place
+        if mark is None or newest is None or mark >= newest:
             return None
-        mark, head = found[0]
-        until = min(head, mark + self._most)
+        until = min(newest, mark + self._most)
+        self._place = None
         try:
             for month in (f"{clock.now():%Y_%m}", ""):
-                if rows := await self._lane.fetch((mark, until), month):
+                if rows := await self._lane.fetch((mark, until, place), month):
                     self._most = min(MOST, self._most + self._most // 8 + 1)
+                    self._mark, self._place = until, rows[0][2]
                     return [(row[0], row[1]) for row in rows if row[0] is not None]
         except Exception:
             self._most = max(1, self._most // 2)
