@@ -27,6 +27,7 @@ SPECIAL = {
     "customer_reference": {
         "payments/begin.py": "it may come as customer.reference, too",
         "payments/requests.py": "the two may not differ",
+        "customers/erasing_payments.py": "it finds the payments of a customer",
     },
 }
 """What a text may mean beyond being one. A new text that only is one has no entry here."""
@@ -35,6 +36,7 @@ FILTERS = {
     *("db/indexes.py", "payments/feed_fold.py", "payments/search.py"),
     "payments/search_sql.py",
     *("payments/search_of_unknown.py", "payments/statistics_check.py"),
+    "customers/personal_data.py",
 }
 """Where a field by which lists can be filtered is named: it has a column of the search table."""
 FILTERED = ("order_reference", "customer_reference")

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from easypay.payment_details import DETAIL_FIELDS
+
 
 class Fate(StrEnum):
     """What an erasure does with a column."""
@@ -79,7 +81,7 @@ COLUMNS: Final[tuple[Columns, ...]] = (
     _of("payments", "card_fingerprint", Fate.ERASED, "a hash of the card number"),
     _of(
         "payments",
-        "customer_reference order_reference description statement_descriptor",
+        " ".join(DETAIL_FIELDS),
         *(Fate.ON_REQUEST, "the shop's own texts: its books may need them"),
     ),
     _of("payments", "mode status currency capture method_type processor", Fate.KEPT, _BOOKS),

@@ -26,7 +26,7 @@ _VARIABLES: Final = {
     "/deliveries/{attempt_id}": "/deliveries/$ATTEMPT_ID",
 }
 _OBJECTS: Final = (
-    *("Payment", "PaymentMethod", "Processor", "Refund", "Operation", "Event"),
+    *("Payment", "PaymentMethod", "Processor", "Refund", "Operation", "Event", "FeedEvent"),
     *("ExpandedRefunds", "ExpandedOperations", "ExpandedCustomer"),
     *("NumberedPaymentPage", "Pagination"),
     *("Statistics", "Bucket", "Total", "Count", "Rates"),
