@@ -35,6 +35,8 @@ _ALL_MONTHS_EVERY_S: Final = 10.0
 _SUMMARISE_AFTER: Final = 1_000
 """How many events fill about one range of the block range index. Each look reads all rows that are
 in no summary yet."""
+_BY_PLACE_S: Final = 60.0
+"""How long marks are looked for by place, once old versions of one have filled a page."""
 _TRANSACTIONS: Final = 2_000
 _MOST: Final = 5_000
 _AGAIN_S: Final = 1.0
@@ -88,6 +90,8 @@ class FeedLeader:
         """The newest number of the feed; None if another process may have given newer ones."""
         self._head_row: Place | None = None
         """Where the row with that number was put last."""
+        self._by_place_until = 0.0
+        """While somebody holds an old snapshot, marks are looked for where they were put."""
         self._follows_in = ""
         """The month whose new events the follower reads in the statement that numbers them."""
         self._is_busy = False
@@ -203,6 +207,7 @@ class FeedLeader:
                 head=self._head_row,
                 read_to=self._follower.position if follows else None,
                 places=self._follower.places,
+                by_place=monotonic() < self._by_place_until,
             )
         except asyncpg.UndefinedTableError:  # this month was taken out, or the one before
             await self._read_marks()
@@ -217,6 +222,8 @@ class FeedLeader:
             self._steps[month] = max(1, step // 8)
             return True
         self._marks[month] = done.mark
+        if _has_new_page(mark, done.mark):
+            self._by_place_until = monotonic() + _BY_PLACE_S
         self._head_row = done.head or self._head_row
         if month == self._follows_in:
             self._is_busy = done.events > 0
@@ -255,6 +262,12 @@ class FeedLeader:
         if self._head is None:
             self._head = await head(self._pool)
         await self._follower.catch_up(self._pool, self._head)
+
+
+def _has_new_page(before: Mark, after: Mark) -> bool:
+    """Whether a mark was put on another page: the one before is full of versions that somebody may
+    still see."""
+    return before.row is not None and after.row is not None and before.row[0] != after.row[0]
 
 
 def _present() -> str:

@@ -18,8 +18,9 @@ statement: what it needs of them was just found, and is not looked up again.
 
 A mark changes at every look. While a transaction elsewhere may still see its old versions, a search
 by its key walks over all of them. So each statement tells at which place of the table it has put
-the marks, and the next one looks there first. A place that is out of date finds nothing, and the
-mark is looked for by its key.
+the marks, and then the next one looks there first. A place that is out of date finds nothing, and
+the mark is looked for by its key. While there is no such transaction keys are better: a search by
+key lets PostgreSQL remove old versions on its way, so that new ones need no new page.
 """
 
 from collections.abc import Sequence
@@ -60,8 +61,10 @@ NUMBER_EVENTS: Final = """
            SET read_below = until, version = version + 1, still_open = ARRAY(
                SELECT x::text::bigint FROM pg_snapshot_xip(pg_current_snapshot()) AS x
                 WHERE x::text::bigint < until)
-          FROM seen, counted
-         WHERE feed_months.ctid = $7::tid AND month = $1 AND version = $6 AND events <= $5
+          FROM seen, counted, (
+               SELECT ctid AS row FROM feed_months WHERE ctid = $7::tid AND month = $1
+               UNION ALL SELECT ctid FROM feed_months WHERE month = $1 LIMIT 1) AS place
+         WHERE feed_months.ctid = place.row AND version = $6 AND events <= $5
         RETURNING read_below, still_open, version, feed_months.ctid AS row
     ), head AS (
         UPDATE feed_head h SET last_seq = h.last_seq + events
@@ -219,13 +222,16 @@ async def number(
     head: Place | None = None,
     read_to: int | None = None,
     places: Places = UNKNOWN,
+    by_place: bool = True,
 ) -> Numbered:
     """Number the events of at most `transactions` transactions, if they are at most `most`.
 
     `lane` runs `in_month` statements, as `db.connections.Lane` does. With `read_to`, up to which
     the reader has read, it runs the `and_read` statement of the variant `<month> read`. `head` and
-    `places`: what the statements before have told, if it is known.
+    `places`: what the statements before have told, if it is known; used only if `by_place`.
     """
+    if not by_place:
+        mark, head, places = msgspec.structs.replace(mark, row=None), None, UNKNOWN
     arguments = (*_arguments(mark, transactions, most), head)
     try:
         if read_to is None:
