@@ -192,7 +192,7 @@ class Deliverer:
         if made:
             self._recent.note(made, began)
             self.wake()
-        if made is None:
+        if not self._fan_out.is_behind:  # the feed gets nothing new so soon
             await asyncio.sleep(self._poll_s(FOLLOW_S))
 
     async def _claim(self) -> None:

@@ -33,9 +33,9 @@ _NEWEST: Final = "newest"
 place. It is asked again and again, so it searches for no row that changes often: those have many
 versions beside an old snapshot."""
 _READ_NEWEST: Final = f"""
-    SELECT (SELECT max(seq) FROM feed WHERE seq > $1),
-           EXISTS (SELECT FROM feed_readers
-                    WHERE ctid = $2::tid AND name = '{READER}' AND last_seq = $1)
+    SELECT seq, EXISTS (SELECT FROM feed_readers
+                         WHERE ctid = $2::tid AND name = '{READER}' AND last_seq = $1)
+      FROM feed WHERE seq > $1 ORDER BY seq DESC LIMIT 1
 """
 _READ: Final = {_MARK: _READ_MARK, _NEWEST: _READ_NEWEST}
 # The caller has read `$2` from a statement that was over, so this one sees every endpoint that was
@@ -111,15 +111,19 @@ class FanOut:
         self._most = MOST
         """Fewer after a failure: a statement that was too long for its time limit would be so
         each time, and nobody would be told of anything."""
+        self.is_behind = False
+        """Whether the last step left events for the next one."""
 
     async def step(self) -> list[tuple[UUID, UUID]] | None:
         """Fan out what is new, up to `MOST` events of the feed. Return the merchants and ids of
         the endpoints for which that made deliveries; None if nothing was new."""
+        self.is_behind = False
         newest: int | None = None
         if self._mark is not None:
-            ((newest, is_there),) = await self._lane.fetch((self._mark, self._place), _NEWEST)
-            if newest is None:
+            news = await self._lane.fetch((self._mark, self._place), _NEWEST)
+            if not news:
                 return None
+            newest, is_there = news[0]
             if not is_there:
                 self._place = None
         if self._place is None:
@@ -135,10 +139,12 @@ class FanOut:
                 if rows := await self._lane.fetch((mark, until, place), month):
                     self._most = min(MOST, self._most + self._most // 8 + 1)
                     self._mark, self._place = until, rows[0][2]
+                    self.is_behind = until < newest
                     return [(row[0], row[1]) for row in rows if row[0] is not None]
         except Exception:
             self._most = max(1, self._most // 2)
             raise
+        self.is_behind = True
         return []  # another worker was quicker
 
     async def close(self) -> None:
