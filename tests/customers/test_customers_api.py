@@ -128,6 +128,14 @@ async def test_a_bad_customer_is_refused(keeper: Shop, body: Any, field: str) ->
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, field)
 
 
+@pytest.mark.parametrize("name", ["reference", "email"])
+async def test_a_list_by_a_text_that_no_customer_can_have_is_refused(
+    keeper: Shop, name: str
+) -> None:
+    answer = await keeper.client.get(f"/customers?{name}=a%00b")
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, f"?{name}")
+
+
 async def test_another_merchants_customer_is_not_found(
     shared_stack: Stack, gateway: Gateway, shop: Shop, keeper: Shop
 ) -> None:

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from easypay import clock, ids
 from easypay.api.auth import caller_of
 from easypay.api.conditional import PRIVATE, version_of, version_tag
-from easypay.api.http import Headers, Request, Response, decode, encode
+from easypay.api.http import Headers, Request, Response, decode, encode, invalid_query
 from easypay.api.idempotency import canonical, fingerprint, key_of
 from easypay.api.paging import Cursors, limit_of, newest_id, page_response
 from easypay.card_numbers import contains_card_number
@@ -200,6 +200,9 @@ class CustomersApi:
         caller = await caller_of(self._directory, request, READ)
         query = request.query(*CUSTOMERS_QUERY)
         limit, reference, email = limit_of(query), query.get("reference"), query.get("email")
+        for name in ("reference", "email"):
+            if _CONTROL.search(query.get(name, "")):
+                raise invalid_query(name, "Leave out control characters: no customer has them.")
         scope = f"customers {reference!r} {email!r}"
         found = await store.list_page(
             self._pool,
