@@ -5,19 +5,25 @@ minutes older, so that no test waits until the vault is certain.
 """
 
 import asyncio
+import os
+import signal
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from customers.shops import EVERYTHING, add_card, card_body, new_customer, profiles, vault_call
-from harness import QUICK, Shop, Stack, mint_token, own_stack, until
+from harness import QUICK, Gateway, Shop, Stack, mint_token, own_stack, until
+from harness.stored import at_wire
 
 NEW_PROFILE, NEW_METHOD = "createCustomerProfileRequest", "createCustomerPaymentProfileRequest"
 DELETE_METHOD = "deleteCustomerPaymentProfileRequest"
+CHANGE, SHOW_METHOD = "updateCustomerPaymentProfileRequest", "getCustomerPaymentProfileRequest"
+LATER = {"exp_month": 11, "exp_year": 2036}
 OF_CALLS = QUICK | {"processor_deadline_s": "0.7"}
 
 stack = own_stack(**OF_CALLS)
@@ -288,3 +294,185 @@ async def test_a_gateway_that_dies_while_it_deletes(stack: Stack, keeper: Shop, 
     await minutes_pass(stack, keeper)
     await ends(stack, keeper, method["id"], "deleted")
     assert await in_vault(stack, keeper) == []
+
+
+async def column(stack: Stack, shop: Shop, name: str) -> Any:
+    """Return a column of the shop's only or newest method."""
+    (row, *_) = await stack.fetch(
+        f"SELECT {name} FROM payment_methods WHERE merchant_id = $1 ORDER BY id DESC",
+        shop.merchant_id,
+    )
+    return row[0]
+
+
+async def is_wanted(stack: Stack, shop: Shop) -> None:
+    async def wanted() -> bool:
+        return await column(stack, shop, "wanted") is not None
+
+    await until(wanted, what="the change is committed")
+
+
+async def is_stopped(gateway: Gateway) -> None:
+    async def stopped() -> bool:
+        return Path(f"/proc/{gateway.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+    await until(stopped, what="the gateway is stopped")
+
+
+async def slow(stack: Stack, shop: Shop, method: str, ms: float = 400, **more: Any) -> None:
+    """Let the next call of this kind be answered late, and so by `code`, if it is given."""
+    if more:
+        await fault(stack, shop, "code_before", method, **more)
+    await fault(stack, shop, "latency", method, ms=ms)
+
+
+async def test_a_deletion_is_not_ended_by_a_change_that_is_refused_after_it(
+    stack: Stack, keeper: Shop
+) -> None:
+    method = await add_card(keeper, await new_customer(keeper))
+    path = f"/payment_methods/{method['id']}"
+    await slow(stack, keeper, CHANGE, code="E00013")
+    await fault(stack, keeper, "reset_before", DELETE_METHOD)
+    changing = asyncio.create_task(keeper.client.patch(path, json=LATER))
+    await is_wanted(stack, keeper)
+    assert (await keeper.client.delete(path)).status_code == 204
+    assert (await changing).status_code == 422
+    await minutes_pass(stack, keeper)
+    await ends(stack, keeper, method["id"], "deleted")
+    assert await in_vault(stack, keeper) == []
+
+
+async def test_a_deletion_is_not_ended_by_the_worker_that_changes_the_method(
+    stack: Stack, keeper: Shop
+) -> None:
+    method = await add_card(keeper, await new_customer(keeper))
+    path = f"/payment_methods/{method['id']}"
+    await fault(stack, keeper, "reset_before", CHANGE)
+    assert (await keeper.client.patch(path, json=LATER)).status_code == 202
+    await slow(stack, keeper, CHANGE)
+    await fault(stack, keeper, "reset_before", DELETE_METHOD)
+    await minutes_pass(stack, keeper)
+    work = "SELECT max(attempt) FROM vault_work WHERE merchant_id = $1"
+
+    async def claimed() -> bool:
+        return bool(await stack.value(work, keeper.merchant_id))
+
+    await until(claimed, what="a worker has the change")
+    assert (await keeper.client.delete(path)).status_code == 204
+    assert await column(stack, keeper, "state") == "deleting"
+
+    async def changed() -> bool:
+        return await in_vault(stack, keeper) == ["2036-11"]
+
+    await until(changed, what="the worker's change is made")
+    await asyncio.sleep(0.5)  # it ends its work, if it may
+    await minutes_pass(stack, keeper)
+    await ends(stack, keeper, method["id"], "deleted")
+    assert await in_vault(stack, keeper) == []
+
+
+async def test_two_changes_at_once_are_made_one_after_the_other(stack: Stack, keeper: Shop) -> None:
+    """A change sends back what it has read: one that is slow would undo another."""
+    address = {"line1": "1 Old Road", "postal_code": "98004"}
+    method = await add_card(keeper, await new_customer(keeper), billing_address=address)
+    path = f"/payment_methods/{method['id']}"
+    await fault(stack, keeper, "late_reply", SHOW_METHOD, delay_ms=300)
+    first = asyncio.create_task(keeper.client.patch(path, json=LATER))
+    await is_wanted(stack, keeper)
+    new = {"billing_address": {"line1": "2 New Road", "postal_code": "10001"}}
+    second = await keeper.client.patch(path, json=new)
+    assert ((await first).status_code, second.status_code) == (200, 202)
+    await ends(stack, keeper, method["id"], "active")
+    now = (await keeper.client.get(path)).json()
+    assert (now["billing_address"]["line1"], now["exp_year"]) == ("2 New Road", 2036)
+    (profile,) = await profiles(stack, keeper)
+    shown = await at_wire(
+        *(stack, keeper.login, "getCustomerProfileRequest"),
+        customerProfileId=profile["customer_profile_id"],
+    )
+    assert shown["profile"]["paymentProfiles"][0]["billTo"]["address"] == "2 New Road"
+    assert await in_vault(stack, keeper) == ["2036-11"]
+
+
+async def test_a_new_default_leaves_a_change_that_was_not_answered(
+    stack: Stack, keeper: Shop
+) -> None:
+    customer = await new_customer(keeper)
+    await add_card(keeper, customer, exp_year=2031)
+    method = await add_card(keeper, customer)
+    path = f"/payment_methods/{method['id']}"
+    await fault(stack, keeper, "reset_before", CHANGE)
+    assert (await keeper.client.patch(path, json=LATER)).status_code == 202
+    asked = await keeper.client.patch(path, json={"default": True})
+    assert (asked.status_code, asked.json()["default"]) == (200, True)
+    await minutes_pass(stack, keeper)
+    await ends(stack, keeper, method["id"], "active")
+    assert (await keeper.client.get(path)).json()["exp_year"] == 2036
+
+
+async def test_a_gateway_that_was_stopped_stores_nothing_when_it_goes_on(
+    stack: Stack, keeper: Shop
+) -> None:
+    """The method was called absent meanwhile, so a shop may have stored the card again."""
+    stopped = await stack.gateway(**OF_CALLS, failpoint="method_begun stops")
+    customer, key = await new_customer(keeper), str(uuid.uuid4())
+    path = f"/customers/{customer['id']}/payment_methods"
+    there = keeper.at(stopped.url)
+    storing = asyncio.create_task(there.post(path, card_body(), key=key))
+    await is_stopped(stopped)
+    await minutes_pass(stack, keeper)
+    await ends(stack, keeper, f"pm_{(await column(stack, keeper, 'id')).hex}", "failed")
+    await asyncio.sleep(float(OF_CALLS["processor_deadline_s"]))  # which began before the intent
+    os.kill(stopped.pid, signal.SIGCONT)
+    assert (await storing).status_code == 503
+    assert await profiles(stack, keeper) == []
+    again = await keeper.post(path, card_body(), key=key)
+    assert (again.status_code, again.json()["code"]) == (409, "not_executed")
+    await there.client.aclose()
+
+
+async def test_a_change_that_a_worker_has_recorded_undoes_no_later_one(
+    stack: Stack, keeper: Shop
+) -> None:
+    stopped = await stack.gateway(**OF_CALLS, failpoint="method_changed stops")
+    method = await add_card(keeper, await new_customer(keeper))
+    path, there = f"/payment_methods/{method['id']}", keeper.at(stopped.url)
+    changing = asyncio.create_task(there.client.patch(path, json=LATER))
+    await is_stopped(stopped)
+    await minutes_pass(stack, keeper)
+    await ends(stack, keeper, method["id"], "active")
+    newest = await keeper.client.patch(path, json={"exp_month": 10, "exp_year": 2037})
+    assert newest.status_code == 200, newest.text
+    os.kill(stopped.pid, signal.SIGCONT)
+    late = await changing
+    assert (late.status_code, late.json()["exp_year"]) == (200, 2037)
+    assert await in_vault(stack, keeper) == ["2037-10"]
+    await there.client.aclose()
+
+
+@pytest.mark.parametrize(("code", "status"), [("E00007", 502), (None, 200)])
+async def test_what_a_repeat_was_told_of_does_not_vanish(
+    stack: Stack, keeper: Shop, code: str | None, status: int
+) -> None:
+    """The first request ends without a method of its own: nothing was sent, or the customer has
+    the card already. The repeat's method says so."""
+    customer, key = await new_customer(keeper), str(uuid.uuid4())
+    path = f"/customers/{customer['id']}/payment_methods"
+    before = None if code else await add_card(keeper, customer)
+    call = NEW_METHOD if before else NEW_PROFILE
+    await slow(stack, keeper, call, **({"code": code} if code else {}))
+    storing = asyncio.create_task(keeper.post(path, card_body(), key=key))
+    sql = "SELECT count(*) FROM payment_methods WHERE merchant_id = $1 AND state = 'making'"
+
+    async def begun() -> bool:
+        return bool(await stack.value(sql, keeper.merchant_id))
+
+    await until(begun, what="the intent is committed")
+    repeat = await keeper.post(path, card_body(), key=key)
+    assert (repeat.status_code, (await storing).status_code) == (202, status)
+    told = (await keeper.client.get(f"/payment_methods/{repeat.json()['id']}")).json()
+    why = "stored_before" if before else "not_sent"
+    assert (told["state"], told["failure"]["code"]) == ("failed", why)
+    again = await keeper.post(path, card_body(), key=key)
+    assert again.status_code == (200 if before else 409)
+    assert before is None or again.json()["id"] == before["id"]

@@ -238,6 +238,9 @@ class Customers:
 
     async def _store(self, asked: Asked, customer_id: UUID, login: Login, new: NewMethod) -> Kept:
         vault = self._vaults(login.account.processor)
+        # From before the intent: if this process is stopped in between and goes on when the method
+        # has been called absent, nothing is sent any more.
+        deadline = self._deadline()
         async with self._pool.acquire() as connection:
             begun = await method_rows.begin_once(
                 connection,
@@ -250,15 +253,19 @@ class Customers:
                 return Kept(shown, replayed=True, existed=begun.same_as is not None)
             customer = await store.get(connection, asked.merchant_id, asked.mode, customer_id)
         failpoints.reach("method_begun")
-        answer = await self._ask_to_store(vault, login.account, customer, begun, new)
+        answer = await self._ask_to_store(vault, login.account, customer, begun, new, deadline)
         failpoints.reach("method_answered")
         if (
             isinstance(answer, VaultRefused)
             and answer.word in _NO_ROOM
             and begun.profile.customer_profile_id is not None
         ):
+            deadline = self._deadline()
             begun = await self._to_new_profile(begun, full=answer.word == "profile_full")
-            answer = await self._ask_to_store(vault, login.account, customer, begun, new)
+            if begun.method.state is State.MAKING:  # else a worker has ended it meanwhile
+                answer = await self._ask_to_store(
+                    vault, login.account, customer, begun, new, deadline
+                )
         if isinstance(answer, Stored):
             answer = await self._with_details(vault, login.account, answer)
         method = await self._record_stored(key_of(begun.method), answer)
@@ -287,8 +294,9 @@ class Customers:
         customer: Customer,
         begun: Begun,
         new: NewMethod,
+        deadline: Deadline,
     ) -> Awaitable[StoreAnswer]:
-        profile, deadline = begun.profile, self._deadline()
+        profile = begun.profile
         if isinstance(new.pay_with, FromPayment):
             return vault.store_from_transaction(
                 StoreFromTransactionRequest(
@@ -421,16 +429,17 @@ class Customers:
         *,
         default: bool,
     ) -> tuple[Method, bool]:
+        deadline = self._deadline()  # from before the intent, as in `_store`
         async with self._pool.acquire() as connection:
-            method = await method_rows.want(
+            method, is_to_be_sent = await method_rows.want(
                 connection,
                 *(merchant_id, mode, method_id, change, version, self._call_s),
                 default=default,
             )
         self._changed(merchant_id, mode, method.customer_id)
-        if method.wanted is None:
-            return method, True
-        answer = await self.change_at_vault(method)
+        if not is_to_be_sent:
+            return method, change == MethodChange()
+        answer = await self.change_at_vault(method, deadline)
         self._changed(merchant_id, mode, method.customer_id)
         match answer:
             case VaultDone():
@@ -446,7 +455,9 @@ class Customers:
         found = await store.get_method(self._pool, merchant_id, mode, method_id)
         return found, isinstance(answer, VaultDone)
 
-    async def change_at_vault(self, method: Method, *, ends_work: bool = True) -> ChangeAnswer:
+    async def change_at_vault(
+        self, method: Method, deadline: Deadline, *, ends_work: bool = True
+    ) -> ChangeAnswer:
         """Make the change that a method's row wants at the processor, and record what came of it.
         The same change may be made twice."""
         assert method.wanted is not None
@@ -461,7 +472,7 @@ class Customers:
             exp_year=change.exp_year,
             billing_address=change.billing_address,
         )
-        answer = await self._vaults(method.processor).update(request, self._deadline())
+        answer = await self._vaults(method.processor).update(request, deadline)
         failpoints.reach("method_changed")
         if await self._may_still_come(answer, method.stored_at):
             answer = VaultUnknown(reason=_NOT_SHOWN)

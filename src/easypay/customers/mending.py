@@ -104,7 +104,8 @@ class Mender:
     async def _change(self, work: Work, method: Method) -> End:
         if method.wanted is None:
             return await self._look_for(work, method)
-        answer = await self._customers.change_at_vault(method, ends_work=False)
+        deadline = Deadline(monotonic() + self._deadline_s)
+        answer = await self._customers.change_at_vault(method, deadline, ends_work=False)
         match answer:
             case VaultDone():
                 return Later(0.0, None) if await self._wants_more(method) else Done()

@@ -30,7 +30,7 @@ from easypay.customers.model import (
     key_of,
     method_of,
 )
-from easypay.customers.refusals import BEING_DELETED
+from easypay.customers.refusals import BEING_DELETED, NOT_SENT, STORED_BEFORE
 from easypay.customers.store import (
     check_same_request,
     check_version,
@@ -81,11 +81,20 @@ _NEW_METHOD: Final = f"""
     ON CONFLICT (merchant_id, mode, idempotency_key) DO NOTHING
     RETURNING {METHOD_COLUMNS}
 """
+# What was just asked for is more than a worker knows that has claimed the row before: the next
+# attempt number fences it, so it cannot end the new work with the old.
 _WORK: Final = """
-    INSERT INTO vault_work (merchant_id, mode, kind, id, due_at)
+    INSERT INTO vault_work AS w (merchant_id, mode, kind, id, due_at)
     VALUES ($1, $2, $3, $4, db_now() + make_interval(secs => $5))
     ON CONFLICT (merchant_id, mode, kind, id) DO UPDATE
-       SET due_at = excluded.due_at, parked_at = NULL
+       SET due_at = excluded.due_at, parked_at = NULL, attempt = w.attempt + (w.attempt > 0)::int
+"""
+# Of a change that joins one that is under way: it is not put off by being asked for again.
+_WORK_GOES_ON: Final = """
+    INSERT INTO vault_work AS w (merchant_id, mode, kind, id, due_at)
+    VALUES ($1, $2, $3, $4, db_now() + make_interval(secs => $5))
+    ON CONFLICT (merchant_id, mode, kind, id) DO UPDATE
+       SET due_at = CASE WHEN w.parked_at IS NULL THEN w.due_at ELSE db_now() END, parked_at = NULL
 """
 _NO_WORK: Final = """
     DELETE FROM vault_work WHERE merchant_id = $1 AND mode = $2 AND kind = $3 AND id = $4
@@ -137,6 +146,10 @@ _FAILED: Final = f"""
      WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
     RETURNING {METHOD_COLUMNS}
 """
+_IS_SHOWN: Final = """
+    UPDATE payment_methods SET version = version + 1
+     WHERE merchant_id = $1 AND mode = $2 AND id = $3 AND state = 'making'
+"""
 _FORGET: Final = """
     DELETE FROM payment_methods
      WHERE merchant_id = $1 AND mode = $2 AND id = $3 AND state = 'making'
@@ -152,6 +165,11 @@ _SET_DEFAULT: Final = """
 _SET_STATE: Final = f"""
     UPDATE payment_methods m
        SET state = $4, wanted = NULL, version = version + 1, updated_at = db_now()
+     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
+    RETURNING {METHOD_COLUMNS}
+"""
+_NEXT_VERSION: Final = f"""
+    UPDATE payment_methods m SET version = version + 1, updated_at = db_now()
      WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
     RETURNING {METHOD_COLUMNS}
 """
@@ -198,6 +216,9 @@ _KNOWN: Final = """
      WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3 AND profile_id = $4
        AND payment_profile_id IS NOT NULL
 """
+
+
+FIRST_VERSION: Final = 1
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -249,6 +270,8 @@ async def begin(
         await lock(connection, asked.merchant_id, asked.mode, customer_id)
         earlier = await made_by(connection, asked)
         if earlier is not None:
+            if earlier.state is State.MAKING:
+                await connection.execute(_IS_SHOWN, *_of(key_of(earlier)))
             return earlier
         who = (asked.merchant_id, asked.mode)
         if await connection.fetchval(_COUNT, *who, customer_id) >= MOST_METHODS:
@@ -403,8 +426,9 @@ async def _record_twin(
 ) -> Method:
     """Record that the processor had the card already, as another method of ours."""
     key = key_of(method)
-    failure = _json(Failure(BEING_DELETED)) if twin.state is State.DELETING else None
-    same_as = None if failure else twin.id
+    is_going = twin.state is State.DELETING
+    failure = _json(Failure(BEING_DELETED if is_going else STORED_BEFORE))
+    same_as = None if is_going else twin.id
     await _profile_made(connection, method, found, "active")
     await connection.execute(_GIVE_PLACE_BACK, key.merchant_id, key.mode, method.profile_id, key.id)
     row = await connection.fetchrow(_FAILED, *_of(key), failure, same_as)
@@ -460,10 +484,12 @@ async def record_failed(
 
 async def forget(connection: Runner, key: MethodKey) -> None:
     """Remove the intent of a method of which it is proven that nothing was sent: its key is unused
-    again."""
+    again. If a repeat was told of the method meanwhile, it becomes `failed` instead."""
     async with connection.transaction():
         _, method = await _lock(connection, key)
-        if method.state is State.MAKING:
+        if method.state is State.MAKING and method.version > FIRST_VERSION:
+            await record_failed(connection, key, Failure(NOT_SENT))
+        elif method.state is State.MAKING:
             await connection.execute(
                 _GIVE_PLACE_BACK, key.merchant_id, key.mode, method.profile_id, key.id
             )
@@ -596,10 +622,13 @@ async def want(
     call_s: float,
     *,
     default: bool,
-) -> Method:
+) -> tuple[Method, bool]:
     """Make a method its customer's default (`default`), and commit the intent to change it at the
-    processor, if anything is to change there. Raises NotFound and PreconditionFailed; and
-    RequestInProgress while it is being stored."""
+    processor, if anything is to change there. Return it, and whether it is to be sent now: not
+    while an earlier change is under way, as the processor may carry out the two in either order.
+
+    Raises NotFound and PreconditionFailed; and RequestInProgress while it is being stored.
+    """
     async with connection.transaction():
         found = await get_method(connection, merchant_id, mode, method_id)
         customer, method = await _lock(connection, MethodKey(merchant_id, mode, method_id))
@@ -611,26 +640,29 @@ async def want(
             )
         if default and customer.default_method != method_id:
             await connection.execute(_SET_DEFAULT, merchant_id, mode, method.customer_id, method_id)
+        is_first = method.wanted is None
         if change != MethodChange():
             row = await connection.fetchrow(_WANT, merchant_id, mode, method_id, _json(change))
             method = method_of(row)
-            await connection.execute(_WORK, merchant_id, mode, "method", method_id, call_s)
+            work = _WORK if is_first else _WORK_GOES_ON
+            await connection.execute(work, merchant_id, mode, "method", method_id, call_s)
         elif default and customer.default_method != method_id:
-            row = await connection.fetchrow(_SET_STATE, merchant_id, mode, method_id, State.ACTIVE)
+            row = await connection.fetchrow(_NEXT_VERSION, merchant_id, mode, method_id)
             method = await _with_default(connection, method_of(row))
             await tell_of_method(connection, method, events.METHOD_UPDATED)
-        return await _with_default(connection, method)
+        return await _with_default(connection, method), is_first and change != MethodChange()
 
 
 async def record_changed(
     connection: Runner, key: MethodKey, wanted: str, *, ends_work: bool = True
 ) -> Method:
     """Record that the processor has made a change. `wanted`: what was sent, as the row had it; what
-    another request wanted since then is still to be sent."""
+    another request wanted since then is still to be sent. If nothing is wanted any more, somebody
+    else has recorded it, and there may have been other changes since."""
     change = msgspec.json.decode(wanted, type=MethodChange)
     async with connection.transaction():
         _, method = await _lock(connection, key)
-        if method.state is not State.ACTIVE:
+        if method.state is not State.ACTIVE or method.wanted is None:
             return method
         row = await connection.fetchrow(
             _CHANGED,
@@ -638,8 +670,8 @@ async def record_changed(
             *(change.exp_month, change.exp_year, _json(change.billing_address), wanted),
         )
         method = await _with_default(connection, method_of(row))
-        if ends_work and method.wanted is None:
-            await _end_work(connection, key)
+        if ends_work:
+            await _end_change(connection, method)
         await tell_of_method(connection, method, events.METHOD_UPDATED)
     return method
 
@@ -647,12 +679,24 @@ async def record_changed(
 async def unwant(
     connection: Runner, key: MethodKey, wanted: str, *, ends_work: bool = True
 ) -> None:
-    """Record that a change was refused, or proven not to have been sent."""
+    """Record that a change was refused, or proven not to have been sent. Does nothing if the method
+    was deleted meanwhile: what is left to do is the deletion's."""
     async with connection.transaction():
-        await _lock(connection, key)
+        _, method = await _lock(connection, key)
+        if method.state is not State.ACTIVE:
+            return
         row = await connection.fetchrow(_UNWANTED, *_of(key), wanted)
-        if ends_work and row is not None and method_of(row).wanted is None:
-            await _end_work(connection, key)
+        if ends_work:
+            await _end_change(connection, method_of(row))
+
+
+async def _end_change(connection: Runner, method: Method) -> None:
+    """End the work of a change. What another request wanted meanwhile a worker does now."""
+    key = key_of(method)
+    if method.wanted is None:
+        await _end_work(connection, key)
+    else:
+        await connection.execute(_WORK, key.merchant_id, key.mode, "method", key.id, 0.0)
 
 
 # reading -----------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ from easypay.customers.model import Failure
 NOT_STORED: Final = "not_stored"
 BEING_DELETED: Final = "being_deleted"
 AMBIGUOUS: Final = "ambiguous"
-NEW_KEY: Final = frozenset({NOT_STORED, BEING_DELETED, AMBIGUOUS})
+NOT_SENT: Final = "not_sent"
+STORED_BEFORE: Final = "stored_before"
+NEW_KEY: Final = frozenset({NOT_STORED, BEING_DELETED, AMBIGUOUS, NOT_SENT, STORED_BEFORE})
 """Words of ours: the processor refused nothing, and the same request may work under a new key."""
 
 _WHY: Final = {
@@ -23,6 +25,14 @@ _WHY: Final = {
     AMBIGUOUS: (
         "The processor did not answer in time, and it is not certain which of the customer's "
         "methods there is this one. Nothing was charged. Store it again with a new Idempotency-Key."
+    ),
+    NOT_SENT: (
+        "The processor could not be reached, and nothing was sent to it. Store the payment method "
+        "again with a new Idempotency-Key."
+    ),
+    STORED_BEFORE: (
+        "The customer has this payment method already. Repeat the request with the same "
+        "Idempotency-Key: you get that method."
     ),
     "card_declined": "The issuer declined the card. Ask the customer for another one.",
     "transaction_voided": (

@@ -94,10 +94,10 @@ _DELETE_PROFILES: Final = """
          WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3 AND state = 'active'
         RETURNING merchant_id, mode, id
     )
-    INSERT INTO vault_work (merchant_id, mode, kind, id, due_at)
+    INSERT INTO vault_work AS w (merchant_id, mode, kind, id, due_at)
     SELECT merchant_id, mode, 'profile', id, db_now() + make_interval(secs => $4) FROM gone
     ON CONFLICT (merchant_id, mode, kind, id) DO UPDATE
-       SET due_at = excluded.due_at, parked_at = NULL
+       SET due_at = excluded.due_at, parked_at = NULL, attempt = w.attempt + (w.attempt > 0)::int
     RETURNING id
 """
 _GET_METHOD: Final = f"""
