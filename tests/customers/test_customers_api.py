@@ -63,6 +63,25 @@ async def test_a_repeat_gets_the_same_method_and_another_request_is_refused(
     assert len(profile["payment_profiles"]) == 1
 
 
+async def test_a_repeat_gets_the_method_although_the_request_is_not_allowed_any_more(
+    shared_stack: Stack, keeper: Shop
+) -> None:
+    customer, key = await new_customer(keeper), str(uuid.uuid4())
+    path = f"/customers/{customer['id']}/payment_methods"
+    first = await keeper.post(path, card_body(), key=key)
+    assert first.status_code == 201, first.text
+    sql = "UPDATE merchants SET allow_raw_cards = false WHERE merchant_id = $1"
+    await shared_stack.fetch(sql, keeper.merchant_id)
+    now = await shared_stack.with_key(keeper, scopes=EVERYTHING)  # its first use reads the setting
+    assert (await now.post(path, card_body())).status_code == 422
+    again = await now.post(path, card_body(), key=key)
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true"), again.text
+    assert again.json() == first.json()
+    other = await now.post(path, card_body(exp_year=2033), key=key)
+    assert other.json()["code"] == "idempotency_key_reused"
+    await now.client.aclose()
+
+
 async def test_two_customers_at_once_cannot_have_one_reference(keeper: Shop) -> None:
     answers = await asyncio.gather(
         *(keeper.post("/customers", {"reference": "C-1"}) for _ in range(4))

@@ -32,6 +32,7 @@ from easypay.customers.model import (
 from easypay.customers.refusals import NEW_KEY, why_failed
 from easypay.customers.views import customer_view, failure_of, method_view
 from easypay.errors import (
+    EasyPayError,
     FieldError,
     NotExecuted,
     NotFound,
@@ -285,8 +286,15 @@ class CustomersApi:
         key = key_of(request)
         customer_id = customer_id_of(request)
         body = decode(request, _store)
-        new, login = await self._new_method(caller, body)
         asked = self._asked(request, caller, key, canonical(_without_cvc(body)))
+        try:
+            new, login = await self._new_method(caller, body)
+        except EasyPayError:
+            # It may have been allowed when this was first sent: then what it made stands.
+            first = await self._customers.first_kept(asked)
+            if first is None:
+                raise
+            return _stored(request, first)
         kept = await self._customers.store(asked, customer_id, login, new)
         return _stored(request, kept)
 

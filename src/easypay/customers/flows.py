@@ -236,6 +236,13 @@ class Customers:
         """
         return await self._run(self._store(asked, customer_id, login, new))
 
+    async def first_kept(self, asked: Asked) -> Kept | None:
+        """Return what a request to store a method has made before. None if its key is unused.
+        Raises IdempotencyKeyReused."""
+        async with self._pool.acquire() as connection:
+            method = await method_rows.made_by(connection, asked)
+            return None if method is None else await _kept_again(connection, method)
+
     async def _store(self, asked: Asked, customer_id: UUID, login: Login, new: NewMethod) -> Kept:
         vault = self._vaults(login.account.processor)
         # From before the intent: if this process is stopped in between and goes on when the method
@@ -249,8 +256,7 @@ class Customers:
                 *(login.id, login.account.processor, new, self._call_s),
             )
             if isinstance(begun, Method):
-                shown = await method_rows.shown(connection, begun)
-                return Kept(shown, replayed=True, existed=begun.same_as is not None)
+                return await _kept_again(connection, begun)
             customer = await store.get(connection, asked.merchant_id, asked.mode, customer_id)
         failpoints.reach("method_begun")
         answer = await self._ask_to_store(vault, login.account, customer, begun, new, deadline)
@@ -556,6 +562,11 @@ class Customers:
 
     def _deadline(self) -> Deadline:
         return Deadline(monotonic() + self._deadline_s)
+
+
+async def _kept_again(connection: Any, method: Method) -> Kept:
+    shown = await method_rows.shown(connection, method)
+    return Kept(shown, replayed=True, existed=method.same_as is not None)
 
 
 def ids_of(method: Method) -> MethodIds:
