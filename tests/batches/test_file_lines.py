@@ -58,7 +58,6 @@ def test_a_cell_that_is_no_number_stays_text_so_that_the_check_can_say_so() -> N
         (b"payment,1,USD,\xff,b,c\n", "not_utf8"),
         (b'payment,1,USD,"a"b,c"",d\n', "not_csv"),
         (b"payment,1,USD,a\rb,c,d\n", "not_csv"),
-        (b"payment,1,USD,a,b," + b"x" * MOST_LINE + b"\n", "too_long"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named_and_the_next_ones_are_read(
@@ -79,6 +78,7 @@ def test_a_row_that_cannot_be_read_is_named_and_the_next_ones_are_read(
         (HEADER + b'void,,,,"open,\nvoid,,,,,\n', 2, "not_csv", "not closed"),
         (HEADER + b'void,,,,"' + b"x\n" * MOST_LINE, 2, "not_csv", "not closed"),
         (HEADER + b"v" * (MOST_LINE + 10), 2, "too_long", "65,536"),
+        (HEADER + b"v" * (MOST_LINE + 1) + b"\nvoid,,,,,\n", 2, "too_long", "65,536"),
     ],
 )
 def test_a_file_that_cannot_be_read_on_says_from_where_and_why(
@@ -105,9 +105,35 @@ def test_payment_lines_are_remembered_by_their_numbers() -> None:
 
 
 def test_a_payment_is_named_in_one_way() -> None:
-    header = b"operation,payment,payment.line\n"
-    assert read(header + b"void,pay_1,\nvoid,,1\nvoid,pay_1,1\n") == [
-        (2, {"operation": "void", "payment": "pay_1"}),
-        (3, {"operation": "void", "payment": {"line": 1}}),
-        (4, "contradiction"),
+    rows = [b"operation,payment,payment.line", b"void,pay_1,", b"void,,1", b"void,pay_1,1"]
+    turned = [b",".join(row.split(b",")[::-1]) for row in rows]
+    for lines in (rows, turned):
+        assert read(b"\n".join(lines)) == [
+            (2, {"operation": "void", "payment": "pay_1"}),
+            (3, {"operation": "void", "payment": {"line": 1}}),
+            (4, "contradiction"),
+        ]
+
+
+@pytest.mark.parametrize("pieces", [1000, 40_000, 1_000_000])
+def test_a_json_line_that_is_too_long_is_named_in_any_pieces(pieces: int) -> None:
+    for more in (1, 20_000, 200_000):
+        content = b'{"a": 1}\n{"b": "' + b"x" * (MOST_LINE + more) + b'"}\n{"c": 3}\n'
+        assert read(content, "jsonl", pieces=pieces) == [
+            (1, {"a": 1}),
+            (2, "too_long"),
+            (3, {"c": 3}),
+        ]
+
+
+def test_a_quote_within_a_text_takes_no_other_lines_along() -> None:
+    header = b"operation,line_reference\n"
+    rows = b'void,6" pipe\nvoid,"a"b\nvoid,c\nvoid,7" pipe\nvoid,"d\ne ""f"", g"\nvoid,""\n'
+    assert read(header + rows) == [
+        (2, {"operation": "void", "line_reference": '6" pipe'}),
+        (3, "not_csv"),
+        (4, {"operation": "void", "line_reference": "c"}),
+        (5, {"operation": "void", "line_reference": '7" pipe'}),
+        (6, {"operation": "void", "line_reference": 'd\ne "f", g'}),
+        (8, {"operation": "void"}),
     ]

@@ -26,6 +26,8 @@ from easypay.payments.requests import BankAccountMethod, CardMethod
 MOST_LINE: Final = 64 * 1024
 """Bytes of a line: as many as a request's body may have."""
 _BOM: Final = b"\xef\xbb\xbf"
+_KEPT: Final = MOST_LINE + len(_BOM) + 1
+"""Bytes of a line that are kept: enough to see that it is too long."""
 _BLANKS: Final = b" \t\r"
 _NOT_KEPT: Final = (CardMethod, BankAccountMethod)
 _TOO_LONG: Final = FieldError("#", "too_long", f"The line has more than {MOST_LINE:,} bytes.")
@@ -62,18 +64,17 @@ def reader_of(format: str) -> Reader:
 
 
 class _Split:
-    """Cuts pieces into lines and counts them."""
+    """Cuts pieces into lines and counts them. Of a line that is too long the beginning is kept."""
 
     def __init__(self) -> None:
         self._rest = b""
         self.number = 0
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        *lines, self._rest = (self._rest + piece).split(b"\n")
+        *lines, rest = (self._rest + piece).split(b"\n")
+        self._rest = rest[:_KEPT]
         for line in lines:
             yield self._next(line)
-        if len(self._rest) > MOST_LINE + len(_BOM):
-            raise Unreadable(self.number + 1, _TOO_LONG)
 
     def end(self) -> Iterator[bytes]:
         rest, self._rest = self._rest, b""
@@ -97,9 +98,10 @@ class _JsonLines:
 
     def _read(self, lines: Iterator[bytes]) -> Iterator[Read]:
         for line in lines:
-            text = line.strip(_BLANKS)
-            if text:
-                yield self._lines.number, text if len(text) <= MOST_LINE else _TOO_LONG
+            if len(line) > MOST_LINE:
+                yield self._lines.number, _TOO_LONG
+            elif text := line.strip(_BLANKS):
+                yield self._lines.number, text
 
 
 # CSV --------------------------------------------------------------------------------------------
@@ -113,9 +115,11 @@ class _Column:
         self.convert = convert
 
     def put(self, cell: str, into: dict[str, Any]) -> None:
-        """Write a cell. Raises TypeError if a column above it has a value, too."""
+        """Write a cell. Raises TypeError if a column above or below it has a value, too."""
         for part in self.above:
             into = into.setdefault(part, {})
+        if self.leaf in into:
+            raise TypeError(f"{self.leaf} has fields already")
         into[self.leaf] = self.convert(cell)
 
 
@@ -141,7 +145,9 @@ class _CsvRows:
         for line in lines:
             if not self._parts:
                 self._begins, self._length = self._lines.number, 0
-            within_quotes = bool(self._parts) != bool(line.count(b'"') % 2)
+            if len(line) > MOST_LINE:  # nobody knows whether a cell of it goes on
+                raise Unreadable(self._begins, _TOO_LONG)
+            within_quotes = _ends_within_quotes(line, bool(self._parts))
             self._length += len(line) + 1
             self._parts.append(line)
             if within_quotes:  # so the row goes on in the next line
@@ -175,6 +181,31 @@ class _CsvRows:
         except TypeError:  # what is a text here has fields there
             return _TWO_MEANINGS
         return msgspec.json.encode(made)
+
+
+def _ends_within_quotes(line: bytes, within: bool) -> bool:
+    """Whether the last cell of a line goes on in the next one. `within`: the line begins within a
+    cell. A quote opens a cell only at its beginning: otherwise one in a text, such as `6" pipe`,
+    would take the lines after it along."""
+    at = 0
+    while True:
+        if within:
+            at = line.find(b'"', at)
+            if at < 0:
+                return True
+            if line[at + 1 : at + 2] == b'"':  # a quote that is part of the text
+                at += 2
+                continue
+            at += 1
+            if line[at : at + 1] != b",":
+                return False  # the row ends here, or is no CSV
+            within, at = False, at + 1
+        if line[at : at + 1] == b'"':
+            within, at = True, at + 1
+            continue
+        at = line.find(b',"', at) + 1
+        if not at:
+            return False
 
 
 def _cells(row: bytes) -> list[str] | FieldError:
