@@ -106,6 +106,31 @@ async def test_lines_of_a_payment_go_one_after_another_across_groups(
     assert await audit(stack, shop) == []
 
 
+async def test_a_line_whose_payment_is_busy_waits_alone(
+    stack: Stack, worker: None, shop: Shop
+) -> None:
+    """Another request has begun to capture its payment, and the outcome is unknown for a while."""
+    busy = await shop.paid(capture="manual")
+    for method in ("getTransactionDetailsRequest", "getUnsettledTransactionListRequest"):
+        await stack.simulator.fault("drop_reply", shop.login, method=method, count=1000)
+    await stack.simulator.fault("drop_reply", shop.login, method="createTransactionRequest")
+    assert (await shop.capture(busy["id"])).status_code == 202
+    lines = [{"operation": "void", "payment": each} for each in (busy["id"], "pay_" + "0" * 32)]
+    others = [await payment_line(stack, shop) for _ in range(3)]
+    batch = await uploaded(shop, [*lines, *others], at_once="1")
+
+    async def others_have_ended() -> bool:
+        found = await batch_of(shop, batch["id"])
+        return (found["done"], found["failed"], found["under_way"]) == (3, 1, 1)
+
+    await until(others_have_ended, what="the other lines have ended")
+    await stack.simulator.clear_faults()
+    done = await becomes(shop, batch["id"], "done")
+    assert (done["done"], done["failed"], done["reason"]) == (4, 1, None)
+    assert (await shop.payment(busy["id"]))["status"] == "voided"
+    assert await audit(stack, shop) == []
+
+
 async def test_a_batch_is_paused_resumed_and_cancelled(
     stack: Stack, worker: None, shop: Shop
 ) -> None:

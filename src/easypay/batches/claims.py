@@ -33,7 +33,7 @@ Runner = Any
 GROUPS: Final = WorkList(
     "batch_groups",
     key=(("merchant_id", "uuid"), ("batch_id", "uuid"), ("first_line", "integer")),
-    payload=("last_line",),
+    payload=("last_line", "open"),
     # What a batch had under way when it was paused waits until it goes on.
     ready="NOT EXISTS (SELECT FROM batches b WHERE b.merchant_id = w.merchant_id"
     " AND b.id = w.batch_id AND b.state = 'paused')",
@@ -46,6 +46,7 @@ class Group(msgspec.Struct, frozen=True):
     batch: Batch
     first_line: int
     last_line: int
+    open: bool
     work: Work
 
 
@@ -94,8 +95,8 @@ async def claim_next(runner: Runner, *, most: int, lease_s: float) -> Group | No
     batch = batch_of(values[:_WIDTH])
     first_line, last_line, due_at, created_at = values[_WIDTH:]
     key = batch.merchant_id, batch.id, first_line
-    work = Work(key, (last_line,), 1, due_at, created_at, held_until)
-    return Group(batch, first_line, last_line, work)
+    work = Work(key, (last_line, False), 1, due_at, created_at, held_until)
+    return Group(batch, first_line, last_line, False, work)
 
 
 async def claim_again(lane: Lane, pool: Runner, *, most: int, lease_s: float) -> list[Group]:
@@ -107,7 +108,7 @@ async def claim_again(lane: Lane, pool: Runner, *, most: int, lease_s: float) ->
             f"SELECT {COLUMNS} FROM batches WHERE merchant_id = $1 AND id = $2", *work.key[:2]
         )
         assert row is not None, "a batch with groups is never removed"
-        groups.append(Group(batch_of(row), work.key[2], work.payload[0], work))
+        groups.append(Group(batch_of(row), work.key[2], *work.payload, work))
     return groups
 
 
@@ -194,12 +195,14 @@ async def leave_lines(runner: Runner, group: Group, lines: Sequence[int], state:
         await look_ups.fetch(runner, _LEAVE, *_fence(group), list(lines), state)
 
 
-async def mark_open(runner: Runner, group: Group) -> None:
-    """Note that only unknown outcomes are left of a group: others may begin in its place."""
+async def mark_open(runner: Runner, group: Group, open: bool) -> None:
+    """Note whether a group only waits: for unknown outcomes, or for operations that are no lines of
+    the batch. Then others may begin in its place."""
     await runner.execute(
-        "UPDATE batch_groups SET open = true"
+        "UPDATE batch_groups SET open = $5"
         " WHERE merchant_id = $1 AND batch_id = $2 AND first_line = $3 AND attempt = $4",
         *_fence(group),
+        open,
     )
 
 

@@ -43,7 +43,7 @@ from easypay.db.connections import LOST, Lane
 from easypay.db.failures import is_passing
 from easypay.db.group_commit import GroupCommitter
 from easypay.db.work_list import backoff_s
-from easypay.errors import EasyPayError, InvalidState
+from easypay.errors import EasyPayError, InvalidState, RequestInProgress
 from easypay.failpoints import reach
 from easypay.merchants.model import Caller
 from easypay.merchants.vault import Box
@@ -69,11 +69,13 @@ _CUT_EVERY_S: Final = 60.0
 _AGAIN_S: Final = 1.0
 _OPEN_FIRST_S: Final = 1.0
 _OPEN_MOST_S: Final = 300.0
+_BUSY_PAYMENT_MOST_S: Final = 60.0
 _LONGEST_AGAIN_S: Final = 20.0
 """An operation that was not sent ends as failed if nobody repeats it for some time (a setting)."""
-_PAUSE_AFTER: Final = 60
-"""A batch is paused whose lines could not be sent in so many attempts: about a quarter of an
-hour."""
+_PAUSE_AFTER_S: Final = 900.0
+"""A batch is paused whose lines could not be sent for so long."""
+_SAME_FAILURE_S: Final = 60.0
+"""A failure that comes so long after the one before is a new one."""
 _GIVE_BACK_S: Final = 1.0
 
 
@@ -114,6 +116,8 @@ class Runner:
         self._tasks: dict[asyncio.Task[None], Group] = {}
         self._states: dict[UUID, str] = {}
         """The states of the batches under way, by their ids. Looked at every `_LOOK_EVERY_S`."""
+        self._failing: dict[UUID, tuple[float, float]] = {}
+        """When lines of a batch could not be sent for the first time, and for the last time."""
         self._claim_again_at = self._end_batches_at = 0.0
         self._claiming = asyncio.Lock()
         self._woken = asyncio.Event()
@@ -263,6 +267,8 @@ class Runner:
         new = [line for line in lines if begun.get(line.line) is None]
         again = [line for line in lines if _may_go_on(begun.get(line.line))]
         run = _GroupRun(self, group, caller)
+        if group.open and (new or again):  # they count again among those under way
+            await claims.mark_open(self._pool, group, False)
         await run.lines(new, again)
         await claims.leave_lines(self._pool, group, run.not_begun, "waiting")
         open_ += run.open
@@ -272,17 +278,28 @@ class Runner:
         await claims.leave_lines(self._pool, group, open_, "open")
         if run.again and not cancelled:
             return await self._after_failures(group, run.why)
+        if run.sent:
+            self._failing.pop(batch.id, None)
         if run.not_begun and not cancelled:
             return "", 0.0 if self._stopping else _AGAIN_S
+        if run.busy and not cancelled:
+            await claims.mark_open(self._pool, group, True)
+            return run.why, min(_BUSY_PAYMENT_MOST_S, _pause_s(group, _AGAIN_S))
         if open_:
-            await claims.mark_open(self._pool, group)
+            await claims.mark_open(self._pool, group, True)
             return "outcomes are unknown", _pause_s(group, _OPEN_FIRST_S)
         return None, 0.0
 
     async def _after_failures(self, group: Group, why: str) -> tuple[str, float]:
         """Let lines be tried again that could not be sent, and no others be begun until then."""
-        if group.work.attempt >= _PAUSE_AFTER:
-            reason = f"Lines could not be sent in {group.work.attempt} attempts. {why}"
+        batch_id, now = group.batch.id, monotonic()
+        since, last = self._failing.get(batch_id, (now, now))
+        if now - last > _SAME_FAILURE_S:
+            since = now
+        self._failing[batch_id] = since, now
+        if now - since >= _PAUSE_AFTER_S:
+            del self._failing[batch_id]
+            reason = f"Lines could not be sent for {round((now - since) / 60)} minutes. {why}"
             await self._pause(group.batch, reason)
         delay_s = min(_LONGEST_AGAIN_S, _pause_s(group, _AGAIN_S))
         await claims.hold(self._pool, group.batch, delay_s)
@@ -349,6 +366,10 @@ class _GroupRun:
         self.not_begun: list[int] = []
         self.open: list[int] = []
         self.again: list[int] = []
+        self.busy: list[int] = []
+        """Lines whose payment has another operation under way. They alone wait for it."""
+        self.sent = False
+        """Whether a line got an answer."""
         self.why = ""
 
     async def lines(self, new: Sequence[GroupLine], again: Sequence[GroupLine]) -> None:
@@ -399,6 +420,7 @@ class _GroupRun:
                 if not runner.may_begin(self._group):
                     raise _Wait
                 end = await self._send(line, operation_id)
+            self.sent = True
             if end is None:
                 self.open.append(line.line)
                 return
@@ -408,6 +430,9 @@ class _GroupRun:
         except _Wait as wait:
             (self.not_begun if operation_id else self.again).append(line.line)
             self.why = self.why or str(wait)
+        except RequestInProgress as error:
+            self.busy.append(line.line)
+            self.why = self.why or error.detail
         except Exception as error:
             if not is_passing(error) and not isinstance(error, EasyPayError):
                 log.exception("line %d of batch %s failed", line.line, self._batch.id)
