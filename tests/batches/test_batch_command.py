@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from batches.batch_shop import as_jsonl, batch_of, batch_shop, becomes, payment_line
 from easypay.command_line.main import app
-from harness import QUICK, Output, Shop, Stack, own_stack, run_easypay
+from harness import QUICK, Output, Shop, Stack, own_stack, run_easypay, until
 from harness.forked import forked_workers
 from harness.forks import start_logged
+from harness.sessions import connected
 
 stack = own_stack(**QUICK)
 
@@ -91,3 +92,52 @@ async def test_ctrl_c_pauses_the_batch_and_says_how_to_go_on(
     assert "is running" in await here(shop, "resume", batch_id)
     assert "is cancelled" in await here(shop, "cancel", batch_id)
     await becomes(shop, batch_id, "cancelled")
+
+
+async def test_limits_that_a_file_does_not_have_do_not_start_it(
+    stack: Stack, worker: None, shop: Shop, tmp_path: Path
+) -> None:
+    file = tmp_path / "checked.jsonl"
+    file.write_bytes(as_jsonl([await payment_line(stack, shop) for _ in range(2)]))
+    checked = await easypay_batch(shop, "run", str(file), "--check-only")
+    refused = await easypay_batch(shop, "run", str(file), "--lines-per-second", "5")
+    assert refused.code == 1
+    assert "with no limit for lines_per_second" in refused.err
+    batch_id = checked.out.split()[0]
+    assert (await batch_of(shop, batch_id))["state"] == "ready"
+    assert (await easypay_batch(shop, "run", str(file), "--at-once", "128")).code == 0
+
+
+async def test_a_file_that_was_refused_is_checked_again(
+    stack: Stack, worker: None, shop: Shop, tmp_path: Path
+) -> None:
+    """What was wrong may have been the key: it has got a scope since."""
+    file = tmp_path / "refunds.jsonl"
+    file.write_bytes(as_jsonl([{"operation": "refund", "payment": (await shop.paid())["id"]}]))
+    weak = await stack.with_key(
+        shop, name="weak", scopes=("payments:read", "payments:write", "batches:write")
+    )
+    assert "refunds:write" in (await easypay_batch(weak, "run", str(file))).out
+    assert "1 done" in (await easypay_batch(shop, "run", str(file))).out
+
+
+async def test_ctrl_c_while_the_file_is_checked_does_not_say_that_it_does_not_run(
+    stack: Stack, worker: None, shop: Shop, tmp_path: Path
+) -> None:
+    """The gateway has read the file, and goes on."""
+    file = tmp_path / "cut.jsonl"
+    file.write_bytes(as_jsonl([await payment_line(stack, shop)]))
+    log = tmp_path / "command.log"
+    words = ["batch", "run", str(file), "--url", shop.url, "--api-key", shop.secret]
+    read = (
+        "SELECT (array_agg(batch_id))[1] FROM batch_lines JOIN batches b ON b.id = batch_id"
+        " WHERE b.merchant_id = $1 AND b.state = 'checking'"
+    )
+    async with connected(stack.dsn) as connection, connection.transaction():
+        await connection.execute("LOCK TABLE webhook_endpoints")  # so that it cannot end
+        command = start_logged(["easypay", *words], dict(os.environ), log)
+        batch_id = await until(lambda: stack.value(read, shop.merchant_id), what="it is read")
+        command.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(command.wait, 20) == 130
+    assert "If the gateway had read the whole file, the batch is there" in log.read_text()
+    await becomes(shop, f"bat_{batch_id.hex}", "done")

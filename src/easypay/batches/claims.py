@@ -108,7 +108,8 @@ async def claim_again(lane: Lane, pool: Runner, *, most: int, lease_s: float) ->
             f"SELECT {COLUMNS} FROM batches WHERE merchant_id = $1 AND id = $2", *work.key[:2]
         )
         assert row is not None, "a batch with groups is never removed"
-        groups.append(Group(batch_of(row), work.key[2], *work.payload, work))
+        last_line, is_open = work.payload
+        groups.append(Group(batch_of(row), work.key[2], last_line, is_open, work))
     return groups
 
 

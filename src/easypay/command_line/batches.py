@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from functools import partial
 from hashlib import file_digest
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, BinaryIO, Final, NamedTuple
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import typer
 
@@ -119,12 +120,13 @@ def run(
     kind = _KINDS.get(file.suffix.lower())
     if kind is None:
         raise typer.BadParameter(f"the file's name ends with {', '.join(_KINDS)}")
+    asked = {"lines_per_second": lines_per_second, "at_once": at_once}
+    limits = {word: limit for word, limit in asked.items() if limit is not None}
     query = {
         "name": file.name[:100] if name is None else name,
-        "start": "false" if check_only else "true",
+        "start": "false" if check_only or limits else "true",
         **({"on_error": "skip"} if skip_wrong else {}),
-        **({"lines_per_second": str(lines_per_second)} if lines_per_second else {}),
-        **({"at_once": str(at_once)} if at_once else {}),
+        **{word: str(limit) for word, limit in limits.items()},
     }
     for each in (signal.SIGINT, signal.SIGTERM):  # a shell may have SIGINT ignored
         signal.signal(each, signal.default_int_handler)
@@ -133,6 +135,8 @@ def run(
         if batch["state"] == "invalid":
             _show_errors(gateway, batch, as_json)
             sys.exit(1)
+        if limits and not check_only:
+            batch = _started(gateway, batch, limits)
         follows = not (check_only or detach)
         if follows:
             batch = _follow(gateway, batch, as_json)
@@ -148,23 +152,54 @@ def _upload(gateway: Gateway, file: Path, kind: str, query: dict[str, str]) -> d
             if query.get("on_error") == "skip":
                 key += "-skip"
             length = content.tell()
-            content.seek(0)
-            return gateway.read(
-                "POST",
-                f"/batches?{urlencode(query)}",
-                body=content,
-                headers={
-                    "Content-Type": kind,
-                    "Content-Length": str(length),
-                    "Idempotency-Key": key,
-                },
-                limit_s=_UPLOAD_WITHIN_S,
-            )
+            status, batch = _send(gateway, content, length, kind, query, key)
+            if status == 200 and batch["state"] == "invalid":
+                # It was refused before. Its key or its merchant may have been corrected since.
+                _, batch = _send(gateway, content, length, kind, query, f"{key[:32]}-{uuid4().hex}")
+            return batch
     except OSError as error:
         fail(f"cannot read {file}: {error.strerror or error}")
     except KeyboardInterrupt:
-        print("\neasypay: the upload was cut. Nothing was kept", file=sys.stderr)  # noqa: T201
+        print(  # noqa: T201
+            "\neasypay: the upload was cut. If the gateway had read the whole file, the batch is "
+            "there, and runs: see `easypay batch list`. Otherwise nothing was kept",
+            file=sys.stderr,
+        )
         sys.exit(130)
+
+
+def _send(
+    gateway: Gateway, content: BinaryIO, length: int, kind: str, query: dict[str, str], key: str
+) -> tuple[int, dict[str, Any]]:
+    """Upload an open file; return the status and the batch."""
+    import msgspec
+
+    content.seek(0)
+    answer = gateway.ask(
+        "POST",
+        f"/batches?{urlencode(query)}",
+        body=content,
+        headers={"Content-Type": kind, "Content-Length": str(length), "Idempotency-Key": key},
+        limit_s=_UPLOAD_WITHIN_S,
+    )
+    batch: dict[str, Any] = msgspec.json.decode(answer.body)
+    return answer.status, batch
+
+
+def _started(gateway: Gateway, batch: dict[str, Any], limits: dict[str, int]) -> dict[str, Any]:
+    """Start a batch that has these limits. The same file may have been uploaded with others before:
+    then it must not run faster than was asked for now."""
+    if batch["state"] != "ready":
+        return batch
+    for word, limit in limits.items():
+        if batch[word] != limit:
+            had = "no limit" if batch[word] is None else f"{batch[word]:g}"
+            fail(
+                f"this file is {batch['id']} already, with {had} for {word}, and that stays. It "
+                f"was not started. `easypay batch start {batch['id']}` runs it so. For other limits, "
+                "cancel it, give one of its lines another line_reference and run the file again"
+            )
+    return gateway.read("POST", f"/batches/{batch['id']}/start")
 
 
 def _follow(gateway: Gateway, batch: dict[str, Any], as_json: bool) -> dict[str, Any]:
