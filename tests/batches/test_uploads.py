@@ -87,6 +87,23 @@ WRONG: dict[str, tuple[Any, str, str]] = {
         "#/payment",
         "duplicate_key",
     ),
+    "an operation twice": (
+        b'{"operation": "void", "operation": "capture", "payment": "%b"}\n' % PAYMENT.encode(),
+        "#/operation",
+        "duplicate_key",
+    ),
+    "an amount beside a payment": (
+        {"operation": "capture", "payment": PAYMENT, "amount": "2500"},
+        "#/amount",
+        "invalid",
+    ),
+    "a payment that is neither": ({"operation": "void", "payment": 5}, "#/payment", "invalid"),
+    "a line of a payment that is no number": (
+        {"operation": "void", "payment": {"line": "1"}},
+        "#/payment/line",
+        "invalid",
+    ),
+    "lists within lists": (b"[" * 50_000 + b"\n", "#", "malformed_body"),
     "no JSON": (b'{"operation": "void",}\n', "#", "malformed_body"),
     "bad bytes": (b'{"operation": "void", "payment": "\xff"}\n', "#", "malformed_body"),
     "a list": (b"[1]\n", "#", "invalid"),
@@ -177,7 +194,7 @@ async def test_the_same_file_or_key_is_the_same_batch(stack: Stack) -> None:
         (b"", 0, "no line that can be run"),
         (b"\n\n", 0, "no line"),
         (b'{"operation":"void","payment":"%b"}\n' % PAYMENT.encode() * 501, 0, "more than 500"),
-        (b"x" * 70_000, 0, "cannot be read from line 1 on"),
+        (b"x" * 70_000, 0, "1 line is wrong"),
     ],
 )
 async def test_a_file_that_cannot_run_says_why(

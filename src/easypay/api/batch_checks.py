@@ -74,8 +74,11 @@ def _line_of(raw: bytes, explain: Callable[[ValidationFailed], ValidationFailed]
     """Return a line. Raises ValidationFailed or MalformedBody."""
     try:
         return lines.decode(raw)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, RecursionError):
         refused = refusal(raw, Line)
-        raise (explain(refused) if isinstance(refused, ValidationFailed) else refused) from None
+        if not isinstance(refused, ValidationFailed):
+            raise refused from None
+        refuse_repeated_keys(raw)
+        raise explain(refused) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise not_json(error) from None

@@ -94,7 +94,8 @@ class _Walk:
         return _BLANK.get(type(kind))
 
     def _one_of(self, union: inspect.UnionType, value: Any, pointer: str, words: str) -> Any:
-        """Check a union: null or one other type, or objects distinguished by a tag."""
+        """Check a union: null or one other type, objects distinguished by a tag, or a text or an
+        object."""
         if value is None and any(isinstance(kind, inspect.NoneType) for kind in union.types):
             return None
         kinds = [kind for kind in union.types if not isinstance(kind, inspect.NoneType)]
@@ -102,6 +103,9 @@ class _Walk:
             return self.value(kinds[0], value, pointer, words)
         tagged = {kind.tag: kind for kind in kinds if isinstance(kind, inspect.StructType)}
         field = next((kind.tag_field for kind in tagged.values()), None)
+        if field is None and len(tagged) == 1:
+            kind = next(k for k in kinds if isinstance(k, inspect.StructType) is _is_object(value))
+            return self.value(kind, value, pointer, words)
         if field is None or not isinstance(value, dict):
             self.add(pointer, "invalid", "{} must be an object")
         elif field not in value:
@@ -171,6 +175,10 @@ class _Walk:
                 break
             self.value(kind.item_type, value, f"{pointer}/{number}")
         return given if len(self.errors) == before else None
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _mismatch(kind: inspect.Type, value: Any, words: str) -> tuple[str, str] | None:

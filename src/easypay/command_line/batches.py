@@ -196,8 +196,9 @@ def _started(gateway: Gateway, batch: dict[str, Any], limits: dict[str, int]) ->
             had = "no limit" if batch[word] is None else f"{batch[word]:g}"
             fail(
                 f"this file is {batch['id']} already, with {had} for {word}, and that stays. It "
-                f"was not started. `easypay batch start {batch['id']}` runs it so. For other limits, "
-                "cancel it, give one of its lines another line_reference and run the file again"
+                f"was not started. `easypay batch start {batch['id']}` runs it so. For other "
+                "limits, cancel it, give one of its lines another line_reference and run the file "
+                "again"
             )
     return gateway.read("POST", f"/batches/{batch['id']}/start")
 
