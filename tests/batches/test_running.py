@@ -111,9 +111,7 @@ async def test_a_line_whose_payment_is_busy_waits_alone(
 ) -> None:
     """Another request has begun to capture its payment, and the outcome is unknown for a while."""
     busy = await shop.paid(capture="manual")
-    for method in ("getTransactionDetailsRequest", "getUnsettledTransactionListRequest"):
-        await stack.simulator.fault("drop_reply", shop.login, method=method, count=1000)
-    await stack.simulator.fault("drop_reply", shop.login, method="createTransactionRequest")
+    await next_outcome_is_unknown(stack, shop)
     assert (await shop.capture(busy["id"])).status_code == 202
     lines = [{"operation": "void", "payment": each} for each in (busy["id"], "pay_" + "0" * 32)]
     others = [await payment_line(stack, shop) for _ in range(3)]
@@ -129,6 +127,34 @@ async def test_a_line_whose_payment_is_busy_waits_alone(
     assert (done["done"], done["failed"], done["reason"]) == (4, 1, None)
     assert (await shop.payment(busy["id"]))["status"] == "voided"
     assert await audit(stack, shop) == []
+
+
+async def test_lines_that_wait_for_an_unknown_outcome_stop_no_others(
+    stack: Stack, worker: None, shop: Shop
+) -> None:
+    await next_outcome_is_unknown(stack, shop)
+    lines = [
+        await payment_line(stack, shop, capture="manual"),
+        {"operation": "void", "payment": {"line": 1}},
+        *({"operation": "void", "payment": f"pay_{n:032x}"} for n in range(3)),
+    ]
+    batch = await uploaded(shop, lines, at_once="1")
+
+    async def others_have_ended() -> bool:
+        found = await batch_of(shop, batch["id"])
+        return (found["failed"], found["unknown"], found["waiting"]) == (3, 1, 1)
+
+    await until(others_have_ended, what="the other lines have ended")
+    await stack.simulator.clear_faults()
+    assert (await becomes(shop, batch["id"], "done"))["done"] == 2
+    assert await audit(stack, shop) == []
+
+
+async def next_outcome_is_unknown(stack: Stack, shop: Shop) -> None:
+    """Let the processor answer neither the next request for money nor what is asked about it."""
+    for method in ("getTransactionDetailsRequest", "getUnsettledTransactionListRequest"):
+        await stack.simulator.fault("drop_reply", shop.login, method=method, count=1000)
+    await stack.simulator.fault("drop_reply", shop.login, method="createTransactionRequest")
 
 
 async def test_a_batch_is_paused_resumed_and_cancelled(
@@ -213,7 +239,17 @@ async def test_a_batch_rests_while_the_merchant_has_no_account(
     stack: Stack, worker: None, shop: Shop
 ) -> None:
     batch = await uploaded(shop, [await payment_line(stack, shop)], start="false")
+    other = await uploaded(shop, [await payment_line(stack, shop)], start="false")
     await stack.fetch("DELETE FROM processor_accounts WHERE merchant_id = $1", shop.merchant_id)
+    await shop.post(f"/batches/{other['id']}/start")
+    await becomes(shop, other["id"], "paused")
+    await shop.post(f"/batches/{other['id']}/cancel")
+    groups = "SELECT count(*) FROM batch_groups WHERE merchant_id = $1"
+
+    async def is_over() -> bool:
+        return await stack.value(groups, shop.merchant_id) == 0
+
+    await until(is_over, what="the cancelled batch is over")
     await shop.post(f"/batches/{batch['id']}/start")
     paused = await becomes(shop, batch["id"], "paused")
     assert "account cannot be used" in paused["reason"]

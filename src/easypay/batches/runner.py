@@ -255,7 +255,8 @@ class Runner:
         reach("batch_claimed")
         batch = group.batch
         caller = await self._caller_of(batch.merchant_id, batch.mode)
-        if caller is None or caller.login is None:
+        usable = caller is not None and caller.login is not None
+        if not usable and self._states.get(batch.id) != "cancelled":  # which sends nothing more
             why = "The merchant is disabled."
             if caller is not None:
                 why = f"The merchant's {batch.mode} account cannot be used. {caller.login_unusable}"
@@ -281,6 +282,8 @@ class Runner:
         if run.sent:
             self._failing.pop(batch.id, None)
         if run.not_begun and not cancelled:
+            if self.may_begin(group) and (open_ or run.busy or run.waits_for_open):
+                await claims.mark_open(self._pool, group, True)
             return "", 0.0 if self._stopping else _AGAIN_S
         if run.busy and not cancelled:
             await claims.mark_open(self._pool, group, True)
@@ -354,7 +357,7 @@ def _pause_s(group: Group, first_s: float) -> float:
 class _GroupRun:
     """The lines of one group on their way. Those of the same payment go one after another."""
 
-    def __init__(self, runner: Runner, group: Group, caller: Caller) -> None:
+    def __init__(self, runner: Runner, group: Group, caller: Caller | None) -> None:
         self._runner = runner
         self._group = group
         self._batch: Batch = group.batch
@@ -368,6 +371,8 @@ class _GroupRun:
         self.again: list[int] = []
         self.busy: list[int] = []
         """Lines whose payment has another operation under way. They alone wait for it."""
+        self.waits_for_open = False
+        """Whether a line waits for one of another group whose outcome is unknown."""
         self.sent = False
         """Whether a line got an answer."""
         self.why = ""
@@ -404,6 +409,7 @@ class _GroupRun:
         found = await claims.earlier_lines(self._runner._pool, self._batch, list(before))
         self._payment_of |= {line: payment_id for line, (_, payment_id) in found.items()}
         unended = {line for line, (state, _) in found.items() if state not in ENDED}
+        self.waits_for_open = any(state == "open" for state, _ in found.values())
         waits: set[int] = set()
         for line in sorted(lines, key=lambda each: each.line):
             if line.after_line in unended | waits or line.of_line in unended | waits:
@@ -477,6 +483,7 @@ class _GroupRun:
             plain = form.encode()
         what = decode(plain)
         key = key_of(batch.id, line.line)
+        assert self._caller is not None, "without one no line begins"
         ask = Ask(self._caller, key, sha256(key.encode()).digest(), operation_id=operation_id)
         if isinstance(what, PaymentLine):
             return await payments.create(ask, what)
