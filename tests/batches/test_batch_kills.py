@@ -10,6 +10,7 @@ import pytest
 
 from batches.batch_shop import (
     as_jsonl,
+    batch_of,
     batch_shop,
     becomes,
     payment_line,
@@ -221,11 +222,39 @@ async def test_lines_wait_while_the_processor_cannot_be_reached(
             return await stack.value(sql, shop.merchant_id) == 2
 
         await until(tried, what="two lines were tried")
-    await leases_end(stack)
-    await stack.fetch("UPDATE batches SET turn_at = db_now()")
-    done = await becomes(shop, batch["id"], "done")
-    assert (done["done"], await charges(stack, shop)) == (3, 3)
+
+    async def is_done() -> bool:
+        await leases_end(stack)
+        await stack.fetch("UPDATE batches SET turn_at = db_now()")
+        return (await batch_of(shop, batch["id"]))["state"] == "done"
+
+    await until(is_done, what="the batch is done")
+    assert (await batch_of(shop, batch["id"]))["done"] == await charges(stack, shop) == 3
     assert await audit(stack, shop) == []
+
+
+async def test_a_line_that_was_never_sent_says_what_to_do(
+    stack: Stack, workers: ForkedWorkers
+) -> None:
+    """The batch is paused while the processor cannot be reached, for longer than an operation waits
+    to be repeated."""
+    shop = await batch_shop(stack)
+    lines = [await payment_line(stack, shop)]
+    sql = "SELECT count(*) FROM operations WHERE merchant_id = $1 AND state = '{}'"
+    async with stack.refusing():
+        batch = await uploaded(shop, lines)
+        await workers.start()
+        not_sent = partial(stack.value, sql.format("not_sent"), shop.merchant_id)
+        await until(not_sent, what="the line was tried")
+        await shop.post(f"/batches/{batch['id']}/pause")
+        absent = partial(stack.value, sql.format("absent"), shop.merchant_id)
+        await until(absent, what="its operation has ended")
+    await shop.post(f"/batches/{batch['id']}/resume")
+    await becomes(shop, batch["id"], "done")
+    (line,) = await results(shop, batch["id"])
+    assert (line["state"], line["outcome"]) == ("failed", "not_executed")
+    assert "send it again" in line["detail"]
+    assert await charges(stack, shop) == 0
 
 
 async def test_of_an_upload_whose_gateway_is_killed_nothing_stays(

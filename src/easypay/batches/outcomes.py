@@ -22,6 +22,13 @@ _PASSING: Final = frozenset({"request_in_progress", "internal"})
 """Refusals that a later attempt can clear up, beside those that may be repeated with their key."""
 
 
+_NOT_EXECUTED: Final = "not_executed"
+_NO_MONEY_MOVED: Final = (
+    "The processor has not executed it, so no money moved. If it is still wanted, send it again in "
+    "another file."
+)
+
+
 class _Shown(msgspec.Struct):
     """What is needed of the answer to a request: a payment, a refund or a problem."""
 
@@ -62,15 +69,16 @@ def end_of_reply(
     refund = kind == "refund"
     named = shown.payment_id if refund else shown.id
     amount = shown.captured_amount if kind == "capture" else shown.amount
+    failed = shown.status == "failed"
     return LineEnd(
         batch.merchant_id,
         batch.id,
         line,
-        "failed" if shown.status == "failed" else "done",
+        "failed" if failed else "done",
         ids.parse(ids.PAYMENT, named or ""),
         operation_id,
-        str(shown.status),
-        shown.decline_code,
+        _NOT_EXECUTED if failed else str(shown.status),
+        _NO_MONEY_MOVED if failed else shown.decline_code,
         amount,
         shown.currency,
     )
@@ -99,7 +107,13 @@ def end_of_operation(batch: Batch, line: int, kind: str, operation: Operation) -
         payment_id=operation.payment_id,
         operation_id=operation.id,
         outcome=outcome,
-        detail=None if state == "done" and outcome != "declined" else _why(answer),
+        detail=(
+            _NO_MONEY_MOVED
+            if outcome == _NOT_EXECUTED
+            else None
+            if state == "done" and outcome != "declined"
+            else _why(answer)
+        ),
         amount_minor=None if state == "failed" else operation.amount_minor,
         currency=operation.currency,
     )
@@ -118,8 +132,8 @@ _OUTCOME: Final[Mapping[State, str]] = {
     State.DECLINED: "declined",
     State.HELD: "in_review",
     State.REJECTED: "processor_rejected",
-    State.ABSENT: "not_executed",
-    State.CANCELLED: "not_executed",
+    State.ABSENT: _NOT_EXECUTED,
+    State.CANCELLED: _NOT_EXECUTED,
 }
 _APPROVED: Final[Mapping[Kind, str]] = {
     Kind.SALE: "captured",
