@@ -25,11 +25,11 @@ MISSING = """
 
 @pytest.fixture
 async def before(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any]:
-    """Return a database with months, as it was before the index, and a connection to it."""
+    """Return a database with months that has all but the index, and a connection to it."""
     dsn = await new_database(cluster.dsn, None)
     whole = migrate.files()
     with monkeypatch.context() as patched:
-        patched.setattr(migrate, "files", lambda: [file for file in whole if file[0] < INDEX])
+        patched.setattr(migrate, "files", lambda: [file for file in whole if file[0] != INDEX])
         await migrate.migrate(dsn)
     connection = await asyncpg.connect(dsn)
     await partitions.ensure(connection, months_ahead=3)

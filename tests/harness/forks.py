@@ -127,7 +127,8 @@ class ForkServer:
             # -P: without it this folder would be searched first, and has modules with the names
             # of Python's own.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(program), str(theirs.fileno())],
+                # Its forks have the same command line, by which `easypay loadtest` finds gateways.
+                [sys.executable, "-P", str(program), str(theirs.fileno()), "easypay"],
                 stdin=subprocess.DEVNULL,
                 env=_ENVIRONMENT,
                 pass_fds=[theirs.fileno()],
