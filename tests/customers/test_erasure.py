@@ -104,6 +104,12 @@ class Person:
         self.payments.append(await keeper.paid(900, **declined))
         await keeper.client.patch(f"/customers/{self.id}", json={"name": f"{self.always} Lovelace"})
 
+        async def are_found() -> bool:
+            found = await keeper.all("/payments", customer_reference=self.asked)
+            return len(found) == len(self.payments)
+
+        await until(are_found, what="the search table has the payments")
+
     def marks(self, text: str) -> tuple[int, int]:
         """Return how often `always` and `asked` are in a dump, as text and as bytes."""
         return tuple(  # type: ignore[return-value]
