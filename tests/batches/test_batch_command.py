@@ -131,10 +131,12 @@ async def test_ctrl_c_while_the_file_is_checked_does_not_say_that_it_does_not_ru
     words = ["batch", "run", str(file), "--url", shop.url, "--api-key", shop.secret]
     read = (
         "SELECT (array_agg(batch_id))[1] FROM batch_lines JOIN batches b ON b.id = batch_id"
-        " WHERE b.merchant_id = $1 AND b.state = 'checking'"
+        " WHERE b.merchant_id = $1 AND b.state = 'checking' AND EXISTS ("
+        " SELECT FROM pg_locks WHERE NOT granted AND relation = 'webhook_endpoints'::regclass"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
     )
     async with connected(stack.dsn) as connection, connection.transaction():
-        await connection.execute("LOCK TABLE webhook_endpoints")  # so that it cannot end
+        await connection.execute("LOCK TABLE webhook_endpoints")  # its end waits
         command = start_logged(["easypay", *words], dict(os.environ), log)
         batch_id = await until(lambda: stack.value(read, shop.merchant_id), what="it is read")
         command.send_signal(signal.SIGINT)

@@ -1211,8 +1211,8 @@ async def batch_rows(w: World) -> Batch:
 
 async def claimed_group(w: World) -> batch_claims.Group:
     batch = await batch_rows(w)
-    work = Work((batch.merchant_id, batch.id, 51), (100,), 1, clock.now(), clock.now(), 0.0)
-    return batch_claims.Group(batch, 51, 100, work)
+    work = Work((batch.merchant_id, batch.id, 51), (100, False), 1, clock.now(), clock.now(), 0.0)
+    return batch_claims.Group(batch, 51, 100, False, work)
 
 
 async def claim_lines(w: World) -> None:

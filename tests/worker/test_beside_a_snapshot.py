@@ -148,7 +148,9 @@ async def test_each_job_reads_as_much_as_the_jobs_before_it(
         await connection.execute("INSERT INTO feed_readers (name) VALUES ('webhooks')")
         async with held_snapshot(dsn):
             before = await _counted(connection)
-            for _ in range(STEPS):
+            for step in range(STEPS):
+                if step > 1:  # as PostgreSQL does on its own: it counts no row that is gone
+                    await connection.execute(f"ANALYZE {', '.join(TABLES)}")
                 for _ in range(ROUNDS):
                     await works.round(connection)
                     await asyncio.sleep(PAUSE_S)

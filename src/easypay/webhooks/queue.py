@@ -107,8 +107,9 @@ def claim_statement(variant: str) -> str:
 
 
 # Every look-up is by its whole key, however small the table was when the plan was made: LIMIT and
-# OFFSET 0 keep the look-ups apart. Otherwise, once very many rows are gone and a long transaction
-# keeps them, each would walk over all rows of an endpoint.
+# OFFSET 0 keep the look-ups apart. What was found is found again by its place. Otherwise, once very
+# many rows are gone and a long transaction keeps them, each would walk over all rows of an
+# endpoint, or of the table: to a plan, rows that are gone count as none.
 #
 # `held` are those whose number is still the one that was claimed, with as many failures as then: an
 # attempt that is recorded already has one more. Those of the same payment that wait behind one
@@ -121,10 +122,10 @@ RECORD: Final = """
             AS t(merchant_id, endpoint_id, event_id, attempt, outcome, again_s, reason, id,
                  sent_at, took_ms, status, answer, url, failures)
     ), held AS MATERIALIZED (
-        SELECT t.*, w.payment_id, w.seq, w.type
+        SELECT t.*, w.row, w.payment_id, w.seq, w.type
           FROM (SELECT * FROM told ORDER BY merchant_id, endpoint_id, event_id) AS t
          CROSS JOIN LATERAL (
-               SELECT * FROM webhook_deliveries d
+               SELECT d.ctid AS row, d.* FROM webhook_deliveries d
                 WHERE d.merchant_id = t.merchant_id AND d.endpoint_id = t.endpoint_id
                   AND d.event_id = t.event_id
                 LIMIT 1 FOR UPDATE) AS w
@@ -132,29 +133,26 @@ RECORD: Final = """
     ), behind AS MATERIALIZED (
         SELECT later.*, h.again_s
           FROM held h CROSS JOIN LATERAL (
-               SELECT w.merchant_id, w.endpoint_id, w.event_id FROM webhook_deliveries w
+               SELECT w.ctid AS row FROM webhook_deliveries w
                 WHERE w.endpoint_id = h.endpoint_id AND w.payment_id = h.payment_id
                   AND w.seq > h.seq AND w.parked_at IS NULL AND w.attempt = 0
                   AND (h.outcome = 'failed' OR w.due_at > db_now())
                 ORDER BY w.seq OFFSET 0) AS later
     ), finished AS (
         DELETE FROM webhook_deliveries w USING held h
-         WHERE h.outcome = 'delivered' AND w.merchant_id = h.merchant_id
-           AND w.endpoint_id = h.endpoint_id AND w.event_id = h.event_id
+         WHERE h.outcome = 'delivered' AND w.ctid = h.row
     ), put_off AS (
         UPDATE webhook_deliveries w
            SET reason = h.reason, failures = w.failures + 1,
                due_at = db_now() + make_interval(secs => coalesce(h.again_s, 0)),
                parked_at = CASE h.outcome WHEN 'parked' THEN db_now() END
           FROM held h
-         WHERE h.outcome <> 'delivered' AND w.merchant_id = h.merchant_id
-           AND w.endpoint_id = h.endpoint_id AND w.event_id = h.event_id
+         WHERE h.outcome <> 'delivered' AND w.ctid = h.row
     ), followed AS (
         UPDATE webhook_deliveries w
            SET due_at = db_now() + make_interval(secs => coalesce(h.again_s, 0))
           FROM behind h
-         WHERE w.merchant_id = h.merchant_id AND w.endpoint_id = h.endpoint_id
-           AND w.event_id = h.event_id AND w.attempt = 0
+         WHERE w.ctid = h.row AND w.attempt = 0
     ), concerned AS MATERIALIZED (
         SELECT merchant_id, endpoint_id, bool_or(outcome = 'delivered') AS any_delivered
           FROM held GROUP BY merchant_id, endpoint_id ORDER BY merchant_id, endpoint_id
