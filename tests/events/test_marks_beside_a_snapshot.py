@@ -14,6 +14,7 @@ from easypay.events.readers import UNKNOWN
 from easypay.payments.feed_fold import PAYMENTS
 from easypay.webhooks.fan_out import FanOut
 from harness import connected, new_database
+from harness.page_counts import without_autovacuum
 
 LOOKS = 60
 VERSIONS = 4_000
@@ -120,6 +121,7 @@ async def test_a_look_reads_as_much_however_many_versions_its_marks_have(
     costs: list[dict[str, int]] = []
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(connected(dsn))
+        await without_autovacuum(connection)
         await connection.execute(
             "INSERT INTO webhook_endpoints (merchant_id, mode, id, url, secret, after_seq)"
             " VALUES ($1, 'test', $2, 'https://shop.example/', '', 0)",

@@ -158,7 +158,7 @@ async def test_a_late_capture_corrects_the_payment(case: DrivenShop) -> None:
 
 async def replace_account(case: DrivenShop) -> str:
     """Send the merchant's payments to another processor account from now on."""
-    login = f"n{case.shop.login[1:]}"
+    login = f"{'m' if case.shop.login[0] == 'n' else 'n'}{case.shop.login[1:]}"
     await case.world.simulator.post("/accounts", login=login, transaction_key=KEY)
     await case.world.set_account(case.shop, login=login)
     return login

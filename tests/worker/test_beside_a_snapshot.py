@@ -28,6 +28,7 @@ from easypay.webhooks.fan_out import FanOut
 from easypay.webhooks.queue import Told
 from easypay.webhooks.recent import Recent
 from harness import connected, new_database, until
+from harness.page_counts import without_autovacuum
 
 JOBS = 150
 """Of one round: events, with a delivery for each, and queued operations."""
@@ -144,6 +145,7 @@ async def test_each_job_reads_as_much_as_the_jobs_before_it(
     works = Works(dsn, merchant_id, await _marked(dsn))
     costs: list[dict[str, tuple[int, int]]] = []
     async with connected(dsn) as connection:
+        await without_autovacuum(connection)
         await connection.execute(_ENDPOINT, merchant_id, ids.new_id())
         await connection.execute("INSERT INTO feed_readers (name) VALUES ('webhooks')")
         async with held_snapshot(dsn):
