@@ -533,6 +533,28 @@ async def test_a_failure_is_recorded_once_though_the_answer_was_lost(bench: Benc
     assert len(await bench.attempts(endpoint)) == 2
 
 
+async def test_a_row_that_changes_in_this_moment_is_recorded_once(bench: Bench) -> None:
+    """Somebody makes a delivery due again while its success is recorded: the lock comes after that
+    change, which the statement itself does not see."""
+    endpoint, _ = await bench.endpoint()
+    await bench.happen()
+    (one,) = await claimed(bench)
+    lane = bench.lane(queue.RECORD)
+    waits = (
+        "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE NOT l.granted AND a.datname = current_database()"
+    )
+    async with bench.pool.acquire() as other, other.transaction():
+        await other.execute("UPDATE webhook_deliveries SET due_at = db_now()")
+        told = [queue.Told(one, ids.new_id(), clock.now(), 5, "delivered", status=200)]
+        recording = asyncio.create_task(queue.record(lane, told))
+        await until(lambda: other.fetchval(waits), what="the statement waits for the row")
+    assert len((await recording).ids) == 1
+    await lane.close()
+    assert await bench.pool.fetchval("SELECT count(*) FROM webhook_deliveries") == 0
+    assert len(await bench.attempts(endpoint)) == 1
+
+
 async def test_the_purge_deletes_what_nobody_waits_for(bench: Bench) -> None:
     """However much there is before it that is kept."""
     paused, _ = await bench.endpoint("/paused")

@@ -111,6 +111,9 @@ def claim_statement(variant: str) -> str:
 # many rows are gone and a long transaction keeps them, each would walk over all rows of an
 # endpoint, or of the table: to a plan, rows that are gone count as none.
 #
+# A row that somebody changed in this moment has another place when it is locked, and is not seen
+# there: it is left for the next try, and nothing is logged of it.
+#
 # `held` are those whose number is still the one that was claimed, with as many failures as then: an
 # attempt that is recorded already has one more. Those of the same payment that wait behind one
 # follow it: at once, or at the time of its next attempt.
@@ -125,11 +128,17 @@ RECORD: Final = """
         SELECT t.*, w.row, w.payment_id, w.seq, w.type
           FROM (SELECT * FROM told ORDER BY merchant_id, endpoint_id, event_id) AS t
          CROSS JOIN LATERAL (
+               SELECT d.ctid AS row FROM webhook_deliveries d
+                WHERE d.merchant_id = t.merchant_id AND d.endpoint_id = t.endpoint_id
+                  AND d.event_id = t.event_id
+                LIMIT 1) AS seen
+         CROSS JOIN LATERAL (
                SELECT d.ctid AS row, d.* FROM webhook_deliveries d
                 WHERE d.merchant_id = t.merchant_id AND d.endpoint_id = t.endpoint_id
                   AND d.event_id = t.event_id
                 LIMIT 1 FOR UPDATE) AS w
          WHERE w.attempt = t.attempt AND w.failures = t.failures AND w.parked_at IS NULL
+           AND w.row = seen.row
     ), behind AS MATERIALIZED (
         SELECT later.*, h.again_s
           FROM held h CROSS JOIN LATERAL (
@@ -230,7 +239,17 @@ class Recorded(NamedTuple):
 
 
 async def record(lane: Any, told: Sequence[Told]) -> Recorded:
-    """Write down what became of attempts, in one statement. `lane` runs RECORD."""
+    """Write down what became of attempts, in one statement; in another one those whose rows were
+    changed in the same moment. `lane` runs RECORD."""
+    recorded = await _record(lane, told)
+    missing = [each for each in told if each.id not in recorded.ids]
+    if not missing:
+        return recorded
+    more = await _record(lane, missing)
+    return Recorded(recorded.ids | more.ids, recorded.dead | more.dead)
+
+
+async def _record(lane: Any, told: Sequence[Told]) -> Recorded:
     columns = zip(
         *(
             (
