@@ -92,6 +92,11 @@ async def stack(
         gateway = await made.gateway(database_replica_url=followed.dsn(dsn))
         await gateway.logged("left out, and the primary is read instead: it cannot be asked")
         shop = await made.shop(gateway)
+
+        async def are_counted() -> bool:
+            return (await shop.client.get("/payments/stats")).status_code == 200
+
+        await until(are_counted, what="the gateway knows that no earlier event is to be counted")
         await all_are_exact(shop)
         await shop.client.aclose()
         followed.start()
