@@ -20,8 +20,6 @@ from hashlib import sha256
 from typing import Any, Final, assert_never
 from uuid import UUID
 
-import asyncpg
-
 from easypay import ids
 from easypay.batches import claims, store
 from easypay.batches.claims import GROUPS, Group, GroupLine, LineEnd
@@ -39,7 +37,8 @@ from easypay.batches.model import ENDED, Batch
 from easypay.batches.outcomes import end_of_operation, end_of_refusal, end_of_reply
 from easypay.clock import monotonic
 from easypay.db import work_list
-from easypay.db.connections import LOST, Lane
+from easypay.db.claim_loop import ClaimLoop
+from easypay.db.connections import Lane
 from easypay.db.failures import is_passing
 from easypay.db.group_commit import GroupCommitter
 from easypay.db.work_list import backoff_s
@@ -61,8 +60,6 @@ LINES_AT_ONCE: Final = 256
 _GROUPS_AT_ONCE: Final = 16
 _LEAST_LEASE_S: Final = 30.0
 _MARGIN_S: Final = 5.0
-_BUSY_S: Final = 0.05
-_STAYS_BUSY_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.25
 """How often a worker asks whether its batches were paused or cancelled."""
 _CUT_EVERY_S: Final = 60.0
@@ -76,7 +73,6 @@ _PAUSE_AFTER_S: Final = 900.0
 """A batch is paused whose lines could not be sent for so long."""
 _SAME_FAILURE_S: Final = 60.0
 """A failure that comes so long after the one before is a new one."""
-_GIVE_BACK_S: Final = 1.0
 
 
 class _Wait(Exception):
@@ -113,74 +109,43 @@ class Runner:
         self._lease_s = max(_LEAST_LEASE_S, 2 * self._needs_s)
         self._ended = ended
         self._room = asyncio.Semaphore(LINES_AT_ONCE)
-        self._tasks: dict[asyncio.Task[None], Group] = {}
+        self._loop: ClaimLoop[Group] = ClaimLoop(
+            "batches", GROUPS, pool, self._look, work_of=lambda group: group.work, poll_s=poll_s
+        )
         self._states: dict[UUID, str] = {}
         """The states of the batches under way, by their ids. Looked at every `_LOOK_EVERY_S`."""
         self._failing: dict[UUID, tuple[float, float]] = {}
         """When lines of a batch could not be sent for the first time, and for the last time."""
         self._claim_again_at = self._end_batches_at = 0.0
-        self._claiming = asyncio.Lock()
-        self._woken = asyncio.Event()
-        self._stopping = False
 
     def wake(self) -> None:
         """Look for work now."""
-        self._woken.set()
+        self._loop.wake()
 
     async def run(self) -> None:
         """Claim and send until `stop` or until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._claim_on())
+            group.create_task(self._loop.run())
             group.create_task(self._look_on())
 
     async def stop(self, within_s: float) -> None:
         """Begin no more lines, and wait for those under way. What was not begun is given back."""
-        self._stopping = True
-        self.wake()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                async with self._claiming:
-                    pass  # what was just being claimed is under way, too
-                if self._tasks:
-                    await asyncio.wait(self._tasks)
-        left = dict(self._tasks)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        back = [(g.work.key, g.work.attempt, 0.0, None) for g in left.values()]
-        with suppress(*LOST, asyncpg.PostgresError, TimeoutError):
-            async with asyncio.timeout(_GIVE_BACK_S):
-                await work_list.postpone(self._pool, GROUPS, back)
+        await self._loop.stop(within_s)
 
     # claims ------------------------------------------------------------------------------------
 
-    async def _claim_on(self) -> None:
-        busy_until = 0.0
-        while not self._stopping:
-            self._woken.clear()
-            found = 0
-            try:
-                if len(self._tasks) < _GROUPS_AT_ONCE:
-                    async with self._claiming:
-                        found = 0 if self._stopping else await self._claim()
-                if not found and monotonic() >= self._end_batches_at:
-                    self._end_batches_at = monotonic() + min(_LOOK_EVERY_S, self._poll_s)
-                    for batch in await store.end_what_is_over(self._pool):
-                        log.info("batch %s is done", ids.typed(ids.BATCH, batch.id))
-            except Exception as error:
-                if not is_passing(error):
-                    raise
-                log.warning("batches cannot be claimed: %s", error)
-                await self._rest(_AGAIN_S)
-                continue
-            if found:
-                busy_until = monotonic() + _STAYS_BUSY_S
-                continue
-            busy = self._tasks or monotonic() < busy_until
-            await self._rest(min(_BUSY_S, self._poll_s) if busy else self._poll_s)
+    async def _look(self) -> bool:
+        """Claim groups, and if there are none, end batches that are over. Return whether there were
+        any."""
+        found = len(self._loop.under_way) < _GROUPS_AT_ONCE and await self._claim() > 0
+        if not found and monotonic() >= self._end_batches_at:
+            self._end_batches_at = monotonic() + min(_LOOK_EVERY_S, self._poll_s)
+            for batch in await store.end_what_is_over(self._pool):
+                log.info("batch %s is done", ids.typed(ids.BATCH, batch.id))
+        return found
 
     async def _claim(self) -> int:
-        room = _GROUPS_AT_ONCE - len(self._tasks)
+        room = _GROUPS_AT_ONCE - len(self._loop.under_way)
         groups: list[Group] = []
         if monotonic() >= self._claim_again_at:
             groups = await claims.claim_again(
@@ -193,20 +158,8 @@ class Runner:
             groups += [] if group is None else [group]
         for each in groups:
             self._states[each.batch.id] = each.batch.state
-            task = asyncio.create_task(self._guarded(each))
-            self._tasks[task] = each
-            task.add_done_callback(self._forget)
+            self._loop.begin(each, self._guarded(each))
         return len(groups)
-
-    def _forget(self, task: "asyncio.Task[None]") -> None:
-        batch = self._tasks.pop(task).batch
-        if all(each.batch.id != batch.id for each in self._tasks.values()):
-            self._states.pop(batch.id, None)
-        self.wake()
-
-    async def _rest(self, most_s: float) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), most_s)
 
     async def _look_on(self) -> None:
         """Ask whether batches were paused or cancelled, and now and then remove cut uploads."""
@@ -216,10 +169,10 @@ class Runner:
                 if monotonic() >= look_at_uploads:
                     look_at_uploads = monotonic() + _CUT_EVERY_S
                     await store.forget_cut(self._pool)
-                wanted = {(g.batch.merchant_id, g.batch.id) for g in self._tasks.values()}
-                if wanted:
-                    states = await claims.states_of(self._pool, list(wanted))
-                    self._states |= {each: states[each] for each in self._states if each in states}
+                wanted = {(g.batch.merchant_id, g.batch.id) for g in self._loop.under_way}
+                states = await claims.states_of(self._pool, list(wanted)) if wanted else {}
+                under_way = {group.batch.id for group in self._loop.under_way}
+                self._states = {each: states.get(each, self._states[each]) for each in under_way}
             except Exception as error:
                 if not is_passing(error):
                     raise
@@ -284,7 +237,7 @@ class Runner:
         if run.not_begun and not cancelled:
             if self.may_begin(group) and (open_ or run.busy or run.waits_for_open):
                 await claims.mark_open(self._pool, group, True)
-            return "", 0.0 if self._stopping else _AGAIN_S
+            return "", 0.0 if self._loop.stopping else _AGAIN_S
         if run.busy and not cancelled:
             await claims.mark_open(self._pool, group, True)
             return run.why, min(_BUSY_PAYMENT_MOST_S, _pause_s(group, _AGAIN_S))
@@ -331,7 +284,7 @@ class Runner:
     def may_begin(self, group: Group) -> bool:
         """Whether a line of a group may begin now."""
         return (
-            not self._stopping
+            not self._loop.stopping
             and self._states.get(group.batch.id) == "running"
             and group.work.still_held(self._needs_s)
         )

@@ -33,6 +33,7 @@ from easypay.customers.paying import (
     payable_method,
 )
 from easypay.db import work_list
+from easypay.db.claim_loop import ClaimLoop
 from easypay.db.connections import LOST, Lane
 from easypay.db.failures import is_passing
 from easypay.db.group_commit import GroupCommitter
@@ -77,16 +78,11 @@ AT_ONCE: Final = 256
 _LEAST_LEASE_S: Final = 30.0
 """A claim lasts twice as long as a call, and at least so long."""
 _BUSY_S: Final = 0.05
-_STAYS_BUSY_S: Final = 2.0
 _AGAIN_S: Final = 2.0
 """When to look again at an operation that another worker began and did not end."""
 _MOST_LOOKING: Final = 4
 """Questions at a time whether a refused token was used by the same payment. Beyond that, the
 resolver asks, which reads the processor's lists once for many."""
-_GIVE_BACK_S: Final = 1.0
-"""How long a worker that stops tries to give back what it did not do."""
-_PAUSE_S: Final = 1.0
-"""After a failed claim."""
 _LEAST_CALL_S: Final = 1.0
 """A call is not begun in the last second of its time: its outcome would likely be unknown."""
 _ASK_AGAIN_S: Final = 0.25
@@ -135,7 +131,6 @@ class QueueWorker:
         self._box = box
         self._deadline_s = deadline_s
         self._settles_s = settles_s
-        self._poll_s = poll_s
         self._call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
         self._ended = ended
         self._at_once = at_once
@@ -143,69 +138,32 @@ class QueueWorker:
         self._claims = QueueClaims(lane, at_once=at_once, lease_s=lease_s)
         self._account_alarm = AccountAlarm()
         self._looking = 0
-        self._tasks: dict[asyncio.Task[None], Work] = {}
-        self._claiming = asyncio.Lock()
-        self._woken = asyncio.Event()
-        self._stopping = False
+        self._loop: ClaimLoop[Work] = ClaimLoop(
+            "queued operations", QUEUED, pool, self._claim, work_of=lambda work: work, poll_s=poll_s
+        )
 
     def wake(self) -> None:
-        """Look at the list now: something was queued in this process, or has ended."""
-        self._woken.set()
+        """Look at the list now: something was queued in this process."""
+        self._loop.wake()
 
     async def run(self) -> None:
         """Claim and send until `stop` or until cancelled."""
-        busy_until = 0.0
-        while not self._stopping:
-            self._woken.clear()
-            try:
-                claimed = await self._claim()
-            except (*LOST, asyncpg.PostgresError) as error:
-                log.warning("queued operations cannot be claimed: %s", error)
-                await self._rest(_PAUSE_S)
-                continue
-            if claimed:
-                busy_until = monotonic() + _STAYS_BUSY_S
-            else:
-                busy = self._tasks or monotonic() < busy_until
-                await self._rest(min(_BUSY_S, self._poll_s) if busy else self._poll_s)
+        await self._loop.run()
 
     async def stop(self, within_s: float) -> None:
         """Claim no more, and wait for what is claimed. Give back what is not done in time: the next
         worker sends it, or if it was begun hands it over to the resolver."""
-        self._stopping = True
-        self.wake()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                async with self._claiming:
-                    pass  # what was just being claimed is under way, too
-                if self._tasks:
-                    await asyncio.wait(self._tasks)
-        left = dict(self._tasks)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        back = [(w.key, w.attempt, 0.0, None) for task, w in left.items() if task.cancelled()]
-        with suppress(*LOST, asyncpg.PostgresError, TimeoutError):
-            async with asyncio.timeout(_GIVE_BACK_S):
-                await work_list.postpone(self._pool, QUEUED, back)
-
-    async def _rest(self, most_s: float) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), most_s)
+        await self._loop.stop(within_s)
 
     async def _claim(self) -> bool:
         """Claim as many as there is room for, and begin with them. False if there were none."""
-        while len(self._tasks) > self._at_once * 3 // 4:
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        async with self._claiming:
-            if self._stopping:
-                return False
-            room = self._at_once - len(self._tasks)
-            claimed = await self._claims.next(room, self._tasks.values())
-            for work in claimed:
-                task = asyncio.create_task(self._do(work))
-                self._tasks[task] = work
-                task.add_done_callback(self._tasks.pop)
+        held = self._loop.under_way
+        room = self._at_once - len(held)
+        if room < max(1, self._at_once // 4):  # a claim of few costs as much as one of many
+            return False
+        claimed = await self._claims.next(room, held)
+        for work in claimed:
+            self._loop.begin(work, self._do(work))
         return bool(claimed)
 
     # one operation -------------------------------------------------------------------------------
@@ -385,7 +343,6 @@ class QueueWorker:
             await learn(self._pool, payment.merchant_id, payment.mode, method, outcome)
         await self._leave.submit(_leaving(operation))
         self._ended("done")
-        self.wake()  # the payment's next operation may wait for this one
 
     def _call(
         self,
@@ -488,7 +445,6 @@ class QueueWorker:
         elif await self._recorder.end_queued(change):
             await self._leave.submit(_leaving(operation))
             self._ended("done")
-            self.wake()
 
     async def _end_of(
         self, operation: Operation, payment: Payment, item: QueuedWork, why: str | None

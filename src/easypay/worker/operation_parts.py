@@ -1,0 +1,111 @@
+"""What the loops that begin operations share: committers, the recorder, and the caches they tell.
+
+`queued_payments` and `batches` each have one, with connections of their own, so that neither waits
+for the other.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from easypay.cache.caches import Caches
+from easypay.db import partitions
+from easypay.db.connections import Lane
+from easypay.db.failures import is_passing
+from easypay.db.group_commit import GroupCommitter
+from easypay.payments import statements
+from easypay.payments.statements import Recorder, Statement
+from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
+from easypay.server import caching
+
+_MONTHS_EVERY_S: Final = 600.0
+_AGAIN_S: Final = 1.0
+_CLOSE_S: Final = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class OperationParts:
+    """The shared parts, made from those of a worker process. `name` is that of the loop, for the
+    log."""
+
+    def __init__(self, name: str, parts: Any) -> None:
+        self._name = name
+        self._pool = parts.pool
+        self._settings = settings = parts.settings
+        self._months = partitions.Months()
+        self._committers: list[GroupCommitter[Any, Any]] = []
+        self.caches = caches = Caches(settings.cache_near_bytes if settings.cache_url else 0)
+        self._tell = caching.what_tells(settings, caches, parts.vault, parts.pool)
+        self.recorder = Recorder(
+            self.committer(
+                caching.told_after(statements.RECORD_CHANGES, caches, caching.changed_by),
+                patience_s=settings.record_patience_s,
+            ),
+            parts.pool,
+            first_inquiry_s=settings.unknown_first_inquiry_s,
+            review_interval_s=settings.review_interval_s,
+            not_sent_s=settings.not_sent_ends_after_s,
+            changed=lambda key: caches.payments_changed([key]),
+        )
+        self.unrecorded = UnrecordedOutcomes(self.recorder, parts.pool)
+
+    def committer(
+        self,
+        statement: Statement[Any, Any],
+        *,
+        patience_s: float | None = None,
+        lanes: int | None = None,
+    ) -> GroupCommitter[Any, Any]:
+        """Return the committer of a statement, with the usual number of lanes if none is given."""
+        settings = self._settings
+        dsn = settings.database_url.get_secret_value()
+        committer: GroupCommitter[Any, Any] = statements.group_committer(
+            statement,
+            [
+                statements.lane(statement, dsn, n + 1)
+                for n in range(lanes or settings.groups_in_flight)
+            ],
+            month_of=self._months.of,
+            size=settings.group_size,
+            limit=None,  # no more than what is claimed can wait
+            patience_s=patience_s or settings.database_patience_s,
+        )
+        self._committers.append(committer)
+        return committer
+
+    async def run(self, *loops: Callable[[], Awaitable[None]]) -> None:
+        """Run the loops beside what they need, once it is known which months have tables."""
+        while not await self._know_months():  # noqa: ASYNC110 - nobody could set an event
+            await asyncio.sleep(_AGAIN_S)
+        async with asyncio.TaskGroup() as group:
+            for loop in (*loops, self._load_months):
+                group.create_task(loop())  # type: ignore[arg-type]  # all are coroutine functions
+            if self._tell is not None:
+                group.create_task(self._tell.run())
+
+    async def close(self, give_up_at: float, lane: Lane) -> None:
+        """Record what could not be recorded before, until this `monotonic` time, and close the
+        connections: those of the committers and the loop's own."""
+        await self.unrecorded.drain(give_up_at)
+        await asyncio.gather(
+            lane.close(_CLOSE_S), *(each.close(_CLOSE_S) for each in self._committers)
+        )
+
+    async def _load_months(self) -> None:
+        while True:
+            await asyncio.sleep(_MONTHS_EVERY_S)
+            await self._know_months()
+
+    async def _know_months(self) -> bool:
+        """Read which months have tables. False if the database cannot say now."""
+        try:
+            async with self._pool.acquire() as connection:
+                await self._months.load(connection)
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            log.warning("%s wait for the database: %s", self._name, error)
+            return False
+        return True
