@@ -134,18 +134,21 @@ class Runner:
 
     # claims ------------------------------------------------------------------------------------
 
-    async def _look(self) -> bool:
-        """Claim groups, and if there are none, end batches that are over. Return whether there were
-        any."""
-        found = len(self._loop.under_way) < _GROUPS_AT_ONCE and await self._claim() > 0
-        if not found and monotonic() >= self._end_batches_at:
+    async def _look(self) -> None:
+        """Claim groups until there is no room or no more, and end batches that are over."""
+        for _ in range(_GROUPS_AT_ONCE):
+            if not await self._claim():
+                break
+        if monotonic() >= self._end_batches_at:
             self._end_batches_at = monotonic() + min(_LOOK_EVERY_S, self._poll_s)
             for batch in await store.end_what_is_over(self._pool):
                 log.info("batch %s is done", ids.typed(ids.BATCH, batch.id))
-        return found
 
-    async def _claim(self) -> int:
+    async def _claim(self) -> bool:
+        """Claim groups. False if there is no room or there were none."""
         room = _GROUPS_AT_ONCE - len(self._loop.under_way)
+        if room < 1 or self._loop.stopping:
+            return False
         groups: list[Group] = []
         if monotonic() >= self._claim_again_at:
             groups = await claims.claim_again(
@@ -159,7 +162,7 @@ class Runner:
         for each in groups:
             self._states[each.batch.id] = each.batch.state
             self._loop.begin(each, self._guarded(each))
-        return len(groups)
+        return bool(groups)
 
     async def _look_on(self) -> None:
         """Ask whether batches were paused or cancelled, and now and then remove cut uploads."""

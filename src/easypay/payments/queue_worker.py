@@ -155,16 +155,14 @@ class QueueWorker:
         worker sends it, or if it was begun hands it over to the resolver."""
         await self._loop.stop(within_s)
 
-    async def _claim(self) -> bool:
-        """Claim as many as there is room for, and begin with them. False if there were none."""
+    async def _claim(self) -> None:
+        """Claim as many as there is room for, and begin with them."""
         held = self._loop.under_way
         room = self._at_once - len(held)
         if room < max(1, self._at_once // 4):  # a claim of few costs as much as one of many
-            return False
-        claimed = await self._claims.next(room, held)
-        for work in claimed:
+            return
+        for work in await self._claims.next(room, held):
             self._loop.begin(work, self._do(work))
-        return bool(claimed)
 
     # one operation -------------------------------------------------------------------------------
 
