@@ -119,6 +119,7 @@ def committer(
     size: int = 64,
     limit: int | None = None,
     patience_s: float = 5.0,
+    gather_s: float = 0.0,
     order: Callable[[Any], object] | None = None,
     touches: Any = "as the gateway",
     watch: Callable[[str, Sequence[Any]], None] | None = None,
@@ -153,6 +154,7 @@ def committer(
         size=size,
         limit=limit,
         patience_s=patience_s,
+        gather_s=gather_s,
     )
 
 

@@ -42,6 +42,35 @@ async def captured(dsn: str, connection: Any, merchant_id: UUID, number: int) ->
     return new
 
 
+# Gathering ---------------------------------------------------------------------------------------
+
+
+async def test_items_that_nobody_waits_for_gather_and_none_is_left(
+    database: str, start: Any
+) -> None:
+    gather_s = 0.02
+    begin = start(statements.BEGIN, database, gather_s=gather_s)
+    assert await begin.submit(new_payment(ids.new_id()))
+    assert begin.groups == 1
+    began, submitted = monotonic(), []
+    for _ in range(100):
+        submitted.append(asyncio.create_task(begin.submit(new_payment(ids.new_id()))))
+        await asyncio.sleep(0.001)
+    took_s = monotonic() - began
+    last = asyncio.create_task(begin.submit(new_payment(ids.new_id())))
+    await asyncio.sleep(0)
+    await begin.close()  # it waits for nothing more to come
+    assert all(await asyncio.gather(*submitted, last))
+    assert begin.groups <= took_s / gather_s + 5  # the first, the last, and those that were full
+
+
+async def test_enough_for_a_group_waits_for_no_more(database: str, start: Any) -> None:
+    begin = start(statements.BEGIN, database, gather_s=60.0, size=8)
+    new = [new_payment(ids.new_id()) for _ in range(4)]
+    async with asyncio.timeout(10):
+        assert all(await asyncio.gather(*map(begin.submit, new)))
+
+
 # One key twice -----------------------------------------------------------------------------------
 
 

@@ -2,15 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import pytest
 
+from easypay import clock
+from easypay.payments import statements, store
+from easypay.payments.model import PaymentKey
+from easypay.payments.outcome_changes import decide
+from easypay.processors.base import Approved
 from harness import (
     QUICK,
     Shop,
     Stack,
     all_known,
     audit,
+    connected,
     held,
     own_stack,
     queued_payment,
@@ -97,6 +104,54 @@ async def test_what_is_being_claimed_when_a_worker_stops_is_done_or_given_back(
     else:
         assert await rows(stack, shop) == await rows(stack, shop, "due_at <= db_now()") == 3
     async with queue_worker_inside(stack):
+        await judged(stack, shop)
+
+
+IN_FLIGHT = "SELECT (SELECT id FROM operations WHERE merchant_id = $1 AND state = 'in_flight')"
+
+
+async def sending(stack: Stack, shop: Shop) -> UUID:
+    """Queue a payment whose call takes a moment. Return its operation's id once it is sent."""
+    await stack.simulator.slow(shop.login, ms=3 * SLOW_MS)
+    await queue(stack, shop, 1)
+
+    async def begun() -> UUID | None:
+        found: UUID | None = await stack.value(IN_FLIGHT, shop.merchant_id)
+        return found
+
+    return await until(begun, what="the payment is begun")
+
+
+async def test_a_payment_leaves_the_queue_in_the_commit_of_its_outcome(
+    stack: Stack, shop: Shop
+) -> None:
+    """While its row cannot be deleted, nobody sees the outcome."""
+    async with queue_worker_inside(stack):
+        operation_id = await sending(stack, shop)
+        row = f"SELECT FROM queued_operations WHERE operation_id = '{operation_id}' FOR UPDATE"
+        async with held(stack.dsn, row):
+            await until_locked(stack.dsn, "easypay record", what="the outcome waits")
+            assert await sent(shop) == 0
+        await judged(stack, shop)
+
+
+async def test_a_payment_whose_outcome_another_process_recorded_leaves_the_queue(
+    stack: Stack, shop: Shop
+) -> None:
+    async with queue_worker_inside(stack):
+        operation_id = await sending(stack, shop)
+        async with connected(stack.dsn) as connection:
+            operation = await store.find_operation(connection, shop.merchant_id, operation_id)
+            assert operation is not None
+            key = PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
+            payment = await store.find_payment(connection, key)
+            assert payment is not None
+            # The processor has taken it, and its answer is still to come.
+            (taken,) = await until(lambda: stack.simulator.truth(login=shop.login), what="a call")
+            approved = Approved(transaction_id=taken["trans_id"])
+            change = decide(operation, payment, approved, at=clock.now(), first_inquiry_s=60)
+            record = statements.in_months(statements.RECORD, "")
+            assert await connection.fetch(record, *statements.record_arguments([change]))
         await judged(stack, shop)
 
 

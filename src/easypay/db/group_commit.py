@@ -1,8 +1,9 @@
 """Group commit: items that arrive while a statement runs form the next group; one commit for all.
 
 An idle committer starts at once, so it adds no delay; a busy one gathers. Nothing waits for a group
-to fill. A group is one round trip over one lane. At most as many groups run as there are lanes; a
-second group runs beside the first only if it is large, or if the first takes long.
+to fill, unless nobody waits for the items: then `gather_s` makes fewer and larger groups. A group
+is one round trip over one lane. At most as many groups run as there are lanes; a second group runs
+beside the first only if it is large, or if the first takes long.
 
 These rules keep items from harming each other:
 
@@ -82,8 +83,9 @@ class GroupCommitter(Generic[Item, Result]):
     result per item, in order. `touches(item)` names what the item must not share with another that
     is running. `order(item)` sorts a group. A group holds items of one `variant(item)`, which picks
     the text of the statement. `limit` bounds the queue (None: unbounded).
-    `patience_s` is how long a caller waits before DatabaseUnavailable. A committer is made inside
-    the event loop that it serves.
+    `patience_s` is how long a caller waits before DatabaseUnavailable. A group begins `gather_s`
+    after its first item came, or once there are enough. A committer is made inside the event loop
+    that it serves.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class GroupCommitter(Generic[Item, Result]):
         size: int,
         limit: int | None,
         patience_s: float,
+        gather_s: float = 0.0,
         watcher: Watcher = _nobody,
     ) -> None:
         self.name = name
@@ -118,6 +121,7 @@ class GroupCommitter(Generic[Item, Result]):
         self._size = size
         self._limit = limit
         self._patience_s = patience_s
+        self._gather_s = gather_s
         self._waiting: deque[_Entry[Item, Result]] = deque()
         self._postponed: set[_Entry[Item, Result]] = set()
         self._at_work: dict[Lane, list[_Entry[Item, Result]]] = {}
@@ -184,6 +188,8 @@ class GroupCommitter(Generic[Item, Result]):
     async def close(self, within_s: float = CLOSE_WITHIN_S) -> None:
         """Wait up to `within_s` for what runs and waits, then close the lanes."""
         give_up_at = stopwatch() + within_s
+        self._gather_s = 0.0
+        self._start()
         while self._running and stopwatch() < give_up_at:
             await asyncio.wait(self._running, timeout=give_up_at - stopwatch())
         self._closed = True
@@ -207,23 +213,38 @@ class GroupCommitter(Generic[Item, Result]):
         if not self._free or not self._waiting or self._closed:
             return
         idle = len(self._free) == len(self._lanes)
-        if idle or small or len(self._waiting) >= self._size // 2:
+        if (idle and self._gathered()) or small or len(self._waiting) >= self._size // 2:
             lane = self._free.pop()
             task = self._loop.create_task(self._work(lane))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         elif self._impatience is None:
-            self._impatience = self._loop.call_later(LONG_GROUP_S, self._look_again)
+            # It is idle and gathers, or it is busy.
+            after_s = max(0.001, self._gather_s - self._waited_s()) if idle else LONG_GROUP_S
+            self._impatience = self._loop.call_later(after_s, self._look_again)
+
+    def _waited_s(self) -> float:
+        """Return how long the item has waited that is first in the queue."""
+        return stopwatch() - self._waiting[0].since
+
+    def _gathered(self) -> bool:
+        """Whether what waits need not wait for more."""
+        return (
+            not self._gather_s
+            or not self._waiting
+            or len(self._waiting) >= self._size // 2
+            or self._waited_s() >= self._gather_s
+        )
 
     def _look_again(self) -> None:
         self._impatience = None
         if self._runnable():
-            self._start(small=stopwatch() - self._waiting[0].since >= LONG_GROUP_S)
+            self._start(small=self._waited_s() >= LONG_GROUP_S)
 
     async def _work(self, lane: Lane) -> None:
-        """Run groups over one lane until nothing is waiting."""
+        """Run groups over one lane until nothing is waiting that need not gather."""
         try:
-            while group := self._next_group():
+            while self._gathered() and (group := self._next_group()):
                 self._at_work[lane] = group
                 alone = group[0].alone
                 self._alone_runs |= alone

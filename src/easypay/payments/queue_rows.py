@@ -536,8 +536,9 @@ LEAVE: Final = Statement[Leaving, bool](
     touches=lambda item: (),
     months=lambda item: (item.operation_id, item.operation_id),
 )
-"""Takes operations off the list that have ended, or whose outcome is the resolver's to find. False
-for one that is still queued or in flight: it stays, so that it can be queued again."""
+"""Takes operations off the list that have ended, or whose outcome is the resolver's to find, and
+that did not leave it with their outcome (`statements.RECORD_QUEUED`). False for one that is still
+queued or in flight: it stays, so that it can be queued again."""
 
 
 # The sweep for what a dead process left in flight looks at the newest ids. The id of an operation

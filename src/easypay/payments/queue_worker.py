@@ -332,14 +332,17 @@ class QueueWorker:
             self._ended("later")
             return
         try:
-            await self._recorder.record(operation, payment, outcome, processor_us=processor_us)
+            recorded = await self._recorder.record(
+                operation, payment, outcome, processor_us=processor_us
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, keep the outcome
             self._unrecorded.keep(operation, payment, outcome, processor_us, error)
             return
         reach("after_record")
         if method is not None:
             await learn(self._pool, payment.merchant_id, payment.mode, method, outcome)
-        await self._leave.submit(_leaving(operation))
+        if not recorded.first:
+            await self._leave.submit(_leaving(operation))
         self._ended("done")
 
     def _call(
@@ -441,7 +444,6 @@ class QueueWorker:
             busy = payment.active_operation not in (None, operation.id)
             await self._later(work, why, _BUSY_S if busy and work.attempt < 10 else None)
         elif await self._recorder.end_queued(change):
-            await self._leave.submit(_leaving(operation))
             self._ended("done")
 
     async def _end_of(

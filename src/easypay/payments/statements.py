@@ -9,7 +9,7 @@ A `Statement` says how its items are grouped; `group_committer` runs one.
 
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -247,10 +247,20 @@ _PAYMENT_ANSWER: Final = ", ".join(
     for c in map(column_of, PAYMENT_ANSWER)
 )
 
+# ANY: see `db.work_list`.
+_LEAVE_QUEUE: Final = """, left_the_queue AS (
+        DELETE FROM queued_operations q USING finished f
+         WHERE q.merchant_id = ANY (ARRAY[f.merchant_id])
+           AND q.operation_id = ANY (ARRAY[f.operation_id])
+    )"""
+
+
 # The operation is locked first and the payment second, here and wherever both are changed. The
 # locked row's state is checked against from_states (NULL: OPEN). So if two callers learn the same
 # operation's outcome, exactly one records it, and only its changes reach the payment.
-RECORD: Final = f"""
+def _record(more: str) -> str:
+    """Return the statement, with `more` of what follows from an outcome."""
+    return f"""
     WITH input AS (
         SELECT * FROM unnest($1::recorded_change_3[])
     ), finished AS (
@@ -306,12 +316,17 @@ RECORD: Final = f"""
             SET next_inquiry_at = excluded.next_inquiry_at, held = excluded.held,
                 not_sent = excluded.not_sent, absences = 0, absent_from = NULL, absent_to = NULL,
                 searched = DEFAULT
-    )
+    ){more}
     SELECT operation_id FROM finished
      WHERE CASE WHEN (SELECT count(*) FROM moved)
                      = (SELECT count(*) FROM finished WHERE moves_payment) THEN true
                 ELSE refuse('an operation could not move its payment') END
 """
+
+
+RECORD: Final = _record("")
+RECORD_QUEUED: Final = _record(_LEAVE_QUEUE)
+"""The same for a worker of queued payments: what has ended leaves the queue."""
 
 
 def record_arguments(items: Sequence[Change]) -> list[list[tuple[Any, ...]]]:
@@ -350,11 +365,13 @@ EndState = State | Literal["lost"]
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
-    """An operation's stored reply. `reply_status` is None if it has none yet or was not sent."""
+    """An operation's stored reply. `reply_status` is None if it has none yet or was not sent.
+    `first`: this outcome was recorded, and not another one before it."""
 
     state: EndState
     reply_status: int | None
     reply_body: bytes | None
+    first: bool = True
 
 
 class Recorder:
@@ -443,7 +460,7 @@ class Recorder:
                 current.state,
                 learned.transaction_id,
             )
-        return Recorded(current.state, current.reply_status, current.reply_body)
+        return Recorded(current.state, current.reply_status, current.reply_body, first=False)
 
 
 def _lost(operation: Operation, learned: Learned) -> Recorded:
@@ -459,7 +476,7 @@ def _lost(operation: Operation, learned: Learned) -> Recorded:
         operation.amount_minor,
         operation.currency,
     )
-    return Recorded(LOST_OPERATION, None, None)
+    return Recorded(LOST_OPERATION, None, None, first=False)
 
 
 # reads by id -----------------------------------------------------------------------------------
@@ -537,6 +554,7 @@ RECORD_CHANGES: Final = Statement[Change, bool](
     touches=lambda change: (change.operation.payment_id,),
     months=lambda change: (change.operation.payment_id, change.operation.id),
 )
+RECORD_QUEUED_CHANGES: Final = replace(RECORD_CHANGES, sql=RECORD_QUEUED)
 READ: Final = Statement[PaymentKey, Payment | None](
     "read",
     READ_PAYMENTS,

@@ -15,6 +15,7 @@ from easypay.db.connections import Lane
 from easypay.db.failures import is_passing
 from easypay.db.group_commit import GroupCommitter
 from easypay.payments import statements
+from easypay.payments.outcome_changes import Change
 from easypay.payments.statements import Recorder, Statement
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.server import caching
@@ -28,9 +29,17 @@ log = logging.getLogger(__name__)
 
 class OperationParts:
     """The shared parts, made from those of a worker process. `name` is that of the loop, for the
-    log."""
+    log. `record` is the statement of the recorder, which gathers outcomes for `gather_s` seconds.
+    """
 
-    def __init__(self, name: str, parts: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        parts: Any,
+        *,
+        record: Statement[Change, bool] = statements.RECORD_CHANGES,
+        gather_s: float = 0.0,
+    ) -> None:
         self._name = name
         self._pool = parts.pool
         self._settings = settings = parts.settings
@@ -40,8 +49,9 @@ class OperationParts:
         self._tell = caching.what_tells(settings, caches, parts.vault, parts.pool)
         self.recorder = Recorder(
             self.committer(
-                caching.told_after(statements.RECORD_CHANGES, caches, caching.changed_by),
+                caching.told_after(record, caches, caching.changed_by),
                 patience_s=settings.record_patience_s,
+                gather_s=gather_s,
             ),
             parts.pool,
             first_inquiry_s=settings.unknown_first_inquiry_s,
@@ -56,6 +66,7 @@ class OperationParts:
         statement: Statement[Any, Any],
         *,
         patience_s: float | None = None,
+        gather_s: float = 0.0,
         lanes: int | None = None,
     ) -> GroupCommitter[Any, Any]:
         """Return the committer of a statement, with the usual number of lanes if none is given."""
@@ -71,6 +82,7 @@ class OperationParts:
             size=settings.group_size,
             limit=None,  # no more than what is claimed can wait
             patience_s=patience_s or settings.database_patience_s,
+            gather_s=gather_s,
         )
         self._committers.append(committer)
         return committer

@@ -10,7 +10,7 @@ from easypay.db.failures import is_passing
 from easypay.db.work_list import work_lane
 from easypay.db.work_loop import EndWatcher
 from easypay.merchants.vault import Box
-from easypay.payments import queue_claims, queue_rows
+from easypay.payments import queue_claims, queue_rows, statements
 from easypay.payments.queue_worker import AT_ONCE, QueueWorker
 from easypay.payments.queued_requests import QUEUE_KEY
 from easypay.server import caching
@@ -20,6 +20,8 @@ from easypay.worker.operation_parts import OperationParts
 _CLOCK_EVERY_S: Final = 60.0
 _LONGEST_PAUSE_S: Final = 600.0
 """Longer than claims and pauses of queued operations are: half a minute, or twice a call's time."""
+_GATHER_S: Final = 0.01
+"""Outcomes that come within so long are recorded together: nobody waits for them."""
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,12 @@ class QueuedPayments:
         settings: Settings = parts.settings
         self._pool = parts.pool
         self._settings = settings
-        self._parts = own = OperationParts("queued payments", parts)
+        self._parts = own = OperationParts(
+            "queued payments",
+            parts,
+            record=statements.RECORD_QUEUED_CHANGES,
+            gather_s=_GATHER_S,
+        )
         self._lane = work_lane(
             settings.database_url.get_secret_value(),
             queue_rows.QUEUED,
@@ -44,7 +51,7 @@ class QueuedPayments:
             pool=parts.pool,
             begin=own.committer(begin),
             begin_follow_up=own.committer(queue_rows.BEGIN_QUEUED_FOLLOW_UP),
-            leave=own.committer(queue_rows.LEAVE),
+            leave=own.committer(queue_rows.LEAVE, lanes=1),
             recorder=own.recorder,
             unrecorded=own.unrecorded,
             processors=parts.processors,
