@@ -7,13 +7,14 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from easypay.db import work_list
 from easypay.db.embedded import Cluster
 from easypay.db.pool import Pool, open_pool
 from easypay.db.work_list import Depth, WorkList, backoff_s
-from harness import until
+from harness import connected, until, until_locked
 from harness.pooler import PgBouncer
 
 LETTERS = WorkList("letters", (("shop", "text"), ("nth", "integer")), ("words",))
@@ -98,6 +99,23 @@ async def test_a_claim_takes_the_oldest_that_are_due_and_nobody_else_gets_them(p
         ("b", 1): 2,
         ("c", 1): 2,
     }, "their leases had ended"
+
+
+async def test_a_row_that_changes_while_it_is_claimed_is_claimed_as_it_is_then(
+    pool: Pool, database: str
+) -> None:
+    """The claim has its snapshot and has not locked the row yet, when another worker gives the row
+    back. The row has another place then, which the snapshot does not see."""
+    pause = "(SELECT pg_advisory_xact_lock_shared(7) IS NOT NULL)"
+    await write(pool, ("a", 1))
+    listed = msgspec.structs.replace(LETTERS, ready=pause)
+    async with connected(database) as other:
+        await other.execute("SELECT pg_advisory_lock(7)")
+        claiming = asyncio.create_task(work_list.claim(pool, listed, most=9, lease_s=60))
+        await until_locked(database, what="the claim has its snapshot")
+        await other.execute("UPDATE letters SET attempt = 4, due_at = due_at - interval '1 s'")
+        await other.execute("SELECT pg_advisory_unlock(7)")
+        assert [(work.key, work.attempt) for work in await claiming] == [(("a", 1), 5)]
 
 
 async def test_many_at_once_get_each_row_once_and_none_waits(pool: Pool) -> None:

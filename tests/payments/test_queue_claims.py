@@ -1,7 +1,9 @@
 """A turn for each merchant costs as little as the ordinary claim, however long a queue is."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -13,16 +15,20 @@ from easypay.db.embedded import Cluster
 from easypay.db.work_list import work_lane
 from easypay.payments import queue_claims
 from easypay.payments.queue_rows import QUEUED
-from harness import new_database
+from harness import connected, new_database, until_locked
 
 MOST = 64
 MERCHANTS = [uuid.UUID(int=n << 64) for n in range(1, 101)]
 
 
 @pytest.fixture
-async def lane(cluster: Cluster, template: str) -> AsyncIterator[Lane]:
+async def dsn(cluster: Cluster, template: str) -> str:
+    return await new_database(cluster.dsn, template)
+
+
+@pytest.fixture
+async def lane(dsn: str) -> AsyncIterator[Lane]:
     """Yield a worker's connection, whose plans were made when the queue was empty."""
-    dsn = await new_database(cluster.dsn, template)
     opened = work_lane(
         dsn, QUEUED, more=queue_claims.STATEMENTS, settings=queue_claims.LANE_SETTINGS
     )
@@ -61,6 +67,30 @@ async def test_merchants_are_found_in_turn_and_give_at_most_their_share(lane: La
     owners = [work.key[0] for work in claimed]
     assert [owners.count(each) for each in MERCHANTS[:3]] == [4, 1, 2]
     assert {work.attempt for work in claimed} == {1}
+
+
+PAUSED_CLOCK = """
+    CREATE OR REPLACE FUNCTION db_now() RETURNS timestamptz LANGUAGE sql STABLE
+    RETURN (SELECT now() FROM pg_advisory_xact_lock_shared(7))
+"""
+
+
+async def test_a_row_that_changes_while_its_merchant_has_a_turn_is_claimed_as_it_is_then(
+    lane: Lane, dsn: str
+) -> None:
+    """The claim has its snapshot and has not locked the row yet, when another worker gives the row
+    back. The row has another place then, which the snapshot does not see."""
+    turn = partial(queue_claims.claim_of, lane, MERCHANTS[:1], of_each=4, most=MOST, lease_s=30)
+    async with connected(dsn) as other:
+        await other.execute(PAUSED_CLOCK)
+        assert await turn() == []  # planned
+        await fill(other, MERCHANTS[0], 1)
+        await other.execute("SELECT pg_advisory_lock(7)")
+        claiming = asyncio.create_task(turn())
+        await until_locked(dsn, what="the claim has its snapshot")
+        await other.execute("UPDATE queued_operations SET attempt = 4")
+        await other.execute("SELECT pg_advisory_unlock(7)")
+        assert [work.attempt for work in await claiming] == [5]
 
 
 async def test_a_turn_reads_few_pages_however_many_rows_wait(

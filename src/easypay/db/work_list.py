@@ -109,18 +109,18 @@ class Depth(msgspec.Struct, frozen=True):
 
 
 # A claim waits for no lock. What it locks is looked at again in its newest version, so of two
-# claims at the same time only one gets a row. It is found again by its place: by its key, a plan
-# that was made while the table was empty would read all of it.
+# claims at the same time only one gets a row. It is found again by its key: if it has changed since
+# the statement's snapshot, it has another place. ANY: see _FENCED.
 _CLAIM: Final = """
     WITH due AS MATERIALIZED (
-        SELECT w.ctid AS row, w.due_at FROM {table} w
+        SELECT {w_key}, w.due_at FROM {table} w
          WHERE w.parked_at IS NULL AND w.due_at <= db_now() - make_interval(secs => $4::float8)
            AND w.due_at > db_now() - make_interval(secs => $3::float8) AND ({ready})
          ORDER BY w.due_at LIMIT $1::bigint FOR UPDATE OF w SKIP LOCKED
     )
     UPDATE {table} w
        SET due_at = db_now() + make_interval(secs => $2::float8), attempt = w.attempt + 1
-      FROM due WHERE w.ctid = due.row
+      FROM due WHERE {same_as_due}
     RETURNING {w_key}{payload}, w.attempt, due.due_at, w.created_at,
               extract(epoch FROM db_now() - due.due_at)::float8
 """
@@ -218,7 +218,8 @@ def _sql(work_list: WorkList, name: str) -> str:
         f"same_as_{other}": " AND ".join(f"w.{key} = {other}.{key}" for key in keys)
         for other in ("given", "chosen")
     }
-    same["same_as_fenced"] = " AND ".join(f"w.{key} = ANY (ARRAY[fenced.{key}])" for key in keys)
+    for other in ("fenced", "due"):
+        same[f"same_as_{other}"] = " AND ".join(f"w.{k} = ANY (ARRAY[{other}.{k}])" for k in keys)
     return template.format(
         table=work_list.table,
         ready=work_list.ready,

@@ -48,11 +48,12 @@ _NEXT_MERCHANTS: Final = """
 # Ids of operations begin with their time, so the primary key has a merchant's oldest first. Of its
 # rows, only those are looked at that come before the last one that is claimed, whatever the plan
 # was made for: nothing can be sorted (LANE_SETTINGS), and the earlier operation of a payment is
-# looked up for each row by its whole key.
+# looked up for each row by its whole key. The key and ANY: see the claim in `db.work_list`.
 _CLAIM_OF: Final = f"""
     WITH due AS MATERIALIZED (
-        SELECT oldest.* FROM unnest($1::uuid[]) AS given(merchant_id) CROSS JOIN LATERAL (
-               SELECT w.ctid AS row, w.due_at FROM {QUEUED.table} w
+        SELECT given.merchant_id, oldest.*
+          FROM unnest($1::uuid[]) AS given(merchant_id) CROSS JOIN LATERAL (
+               SELECT w.operation_id, w.due_at FROM {QUEUED.table} w
                 WHERE w.merchant_id = given.merchant_id AND w.parked_at IS NULL
                   AND w.due_at <= db_now()
                   AND {QUEUED.ready}
@@ -62,7 +63,9 @@ _CLAIM_OF: Final = f"""
     )
     UPDATE {QUEUED.table} w
        SET due_at = db_now() + make_interval(secs => $4::float8), attempt = w.attempt + 1
-      FROM due WHERE w.ctid = due.row
+      FROM due
+     WHERE w.merchant_id = ANY (ARRAY[due.merchant_id])
+       AND w.operation_id = ANY (ARRAY[due.operation_id])
     RETURNING w.merchant_id, w.operation_id, {", ".join(f"w.{each}" for each in QUEUED.payload)},
         w.attempt, due.due_at, w.created_at, extract(epoch FROM db_now() - due.due_at)::float8
 """
