@@ -1,9 +1,10 @@
 """Finds operations that a dead process left in flight.
 
 Ids begin with their millisecond, so the sweep goes through them in slices of time, each one short
-statement: however many operations there are, no statement takes long. A narrow sweep covers what is
-new since the last one. Ids carry the gateways' clocks and `begun_at` the database's, so now and
-then a wide sweep covers some hours before and after, for hosts whose clocks differ.
+statement: however many operations there are, no statement takes long. A narrow sweep covers what
+became old enough since the last one. Ids carry the gateways' clocks and `begun_at` the database's,
+so it goes back by as much again as an operation may take, and now and then a wide sweep covers some
+hours before and after, for hosts whose clocks differ by more.
 """
 
 import logging
@@ -51,6 +52,9 @@ _MOVE_ON: Final = """
     UPDATE sweeps SET swept_below = $1
      WHERE only_row = (SELECT only_row FROM sweeps WHERE swept_below < $1 FOR UPDATE SKIP LOCKED)
 """
+_STEPS: Final = 4
+"""A narrow sweep is made so many times in the time after which an operation is abandoned, by all
+processes together. So it looks at each operation about `_STEPS` + 1 times."""
 _WIDE: Final = timedelta(hours=6)
 _WIDE_EVERY: Final = timedelta(minutes=10)
 _LOOK_WIDE_POLLS: Final = 5
@@ -88,7 +92,7 @@ class Sweep:
         return found + await self._wide(ends)
 
     async def _narrow(self, ends: float) -> int:
-        """Search from the position that all processes share up to now."""
+        """Search from the position that all processes share, up to what may be abandoned by now."""
         found = 0
         while True:
             async with self._pool.acquire() as connection, connection.transaction():
@@ -97,11 +101,13 @@ class Sweep:
                 ):
                     return found
                 oldest, now = await connection.fetchrow(_OLDEST)
-                low = ids.moment_of(oldest)
-                # The next sweep looks at the youngest again: some may still be in flight.
-                settled = now - 2 * self._abandoned
-                whole = now - low <= self._slice.length
-                high = now if whole else low + self._slice.length
+                low, end = ids.moment_of(oldest), now - self._abandoned
+                # The next sweep looks at the rest again, for hosts whose clocks are behind.
+                settled = end - self._abandoned
+                if settled - low < self._abandoned / _STEPS:
+                    return found
+                whole = end - low <= self._slice.length
+                high = end if whole else low + self._slice.length
                 found += await self._look(connection, low, high)
                 await connection.execute(_MOVE_ON, ids.lowest_id_at(min(high, settled)))
             if whole or monotonic() >= ends:
