@@ -156,6 +156,25 @@ async def test_a_leader_that_dies_while_it_seals_leaves_nothing_half_done(world:
     assert await differences(world) == []
 
 
+async def test_a_step_seals_little_and_asks_little_where_nothing_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feed stands still meanwhile, and a night makes many merchants due at once."""
+    monkeypatch.setattr(seals, "_AT_ONCE_S", 0)
+    step_by_step = seals.Seals()
+    there_is_more = [await step_by_step.step(world.pool) for _ in world.merchants]
+    assert there_is_more == [True] * (len(world.merchants) - 1) + [False]
+    assert step_by_step.rests
+    sealed = await world.pool.fetchval("SELECT count(*) FROM statistics_seals")
+    assert sealed == len(world.merchants)
+    asked: list[str] = []
+    async with world.pool.acquire() as connection:
+        connection.add_query_logger(lambda query: asked.append(query.query.split()[0]))
+        await seals.seal(connection, next(iter(world.merchants)))
+        assert asked[:4] == ["BEGIN;", "UPDATE", "SELECT", "INSERT"]
+        assert asked[4:] in ([], ["COMMIT;"])  # it is told of a little later
+
+
 async def test_of_two_leaders_only_one_folds(world: World) -> None:
     await lived(world)
     await world.number()

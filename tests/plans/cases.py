@@ -561,7 +561,9 @@ async def seal(w: World) -> None:
     await w.connection.execute(
         "UPDATE statistics_seals SET next_at = now() WHERE merchant_id = $1", w.merchant_id
     )
-    await Seals().step(w.pool)
+    seals = Seals()
+    while await seals.step(w.pool):
+        pass
 
 
 async def find_archived(w: World) -> None:

@@ -23,12 +23,14 @@ from easypay.events.readers import Follower, Place, PlanAge, any_of, head
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.11
-"""How often the present month is looked at. A look costs as much as a hundred events, and readers
+"""How often the present month is looked at. A look costs as much as twenty-five events, and readers
 may be 200 ms behind. Rows outside every month are looked for once a second."""
-AWAITED_POLL_S: Final = 0.035
+AWAITED_POLL_S: Final = 0.025
 """How often it is looked at while somebody waits for events and there are new ones."""
 _PEEK_S: Final = 0.015
 """How often it is asked then whether anything was committed. That costs a twentieth of a look."""
+_SURELY_MORE: Final = 10
+"""After a look that found so many events it is not asked whether there are more."""
 _LEASE_S: Final = 5.0
 _TAKE_EVERY_S: Final = 1.0
 _ALL_MONTHS_EVERY_S: Final = 10.0
@@ -43,13 +45,19 @@ _AGAIN_S: Final = 1.0
 
 Watcher = Callable[[int, float], None]
 """Called with how many events were numbered, and the age of the oldest in seconds."""
-Chore = Callable[[Any], Awaitable[None]]
-"""Called with the pool between two looks at the feed, so it must be short: `chore` about once a
-second, `each_look` at each of them. A process that does not lead calls `each_look`, too, once a
-second: the leader may be of a version that does not know it."""
+Chore = Callable[[Any], Awaitable[bool]]
+"""Called with the pool between two looks at the feed, about once a second, so it must be short.
+Returns whether there is more to do: then it is called after the next look, too."""
+Beside = Callable[[Any], Awaitable[None]]
+"""Called with the pool beside the looks, every `POLL_S`. A process that does not lead calls it,
+too, once a second: the leader may be of a version that does not know it."""
 
 
-async def _no_chore(_: Any) -> None:
+async def _no_chore(_: Any) -> bool:
+    return False
+
+
+async def _nothing(_: Any) -> None:
     pass
 
 
@@ -64,7 +72,7 @@ class FeedLeader:
         *,
         limit_s: float,
         watch: Watcher,
-        each_look: Chore = _no_chore,
+        beside: Beside = _nothing,
         chore: Chore = _no_chore,
         impatient: Sequence[str] = (),
         somebody_waits: Callable[[], bool] = lambda: False,
@@ -74,7 +82,7 @@ class FeedLeader:
         self._pool = pool
         self._follower = follower
         self._watch = watch
-        self._each_look = each_look
+        self._beside = beside
         self._chore = chore
         self._impatient = impatient
         self._somebody_waits = somebody_waits
@@ -94,8 +102,8 @@ class FeedLeader:
         """While somebody holds an old snapshot, marks are looked for where they were put."""
         self._follows_in = ""
         """The month whose new events the follower reads in the statement that numbers them."""
-        self._is_busy = False
-        """Whether the last look at that month found new events."""
+        self._found = 0
+        """How many new events the last look at that month found."""
         self._summaries = summaries.Summaries(pool)
         self._not_summarised = 0
         """About how many events were numbered since the newest summary was made."""
@@ -105,7 +113,7 @@ class FeedLeader:
         while True:
             try:
                 if await self._lease.take(self._pool) is None:
-                    await self._each_look(self._pool)
+                    await self._beside(self._pool)
                     await asyncio.sleep(_TAKE_EVERY_S)
                     continue
                 await self._lead()
@@ -142,22 +150,44 @@ class FeedLeader:
         """Lead until another process has the lease."""
         if await numbering.is_restored(self._pool):
             await self._adopt(await numbering.marks(self._pool), "this database was restored")
+        upkeep = asyncio.create_task(self._keep_up())
+        try:
+            await self._look_until(upkeep.done)
+        finally:
+            upkeep.cancel()
+            await asyncio.gather(upkeep, return_exceptions=True)
+        await upkeep
+
+    async def _keep_up(self) -> None:
+        """Keep the lease, and do beside the looks what would hold them up. Ends when another
+        process has the lease: what is looked at until then finds that the marks have moved."""
         renew_at = all_at = 0.0
-        behind: set[str] = set()
-        caught_up = False
         while True:
             now = monotonic()
-            looked_at = {_present()}
             if now >= renew_at:
-                looked_at.add("default")
                 if await self._lease.take(self._pool) is None:
                     return
                 renew_at = now + _TAKE_EVERY_S
                 self._is_awaited = await any_of(self._pool, self._impatient)
-                await self._chore(self._pool)
+            await self._beside(self._pool)
             if now >= all_at or self._not_summarised >= _SUMMARISE_AFTER:
-                more = await self._summaries.make(_present())
-                self._not_summarised = _SUMMARISE_AFTER if more else 0
+                all_at = now + _ALL_MONTHS_EVERY_S
+                self._not_summarised = 0
+                if await self._summaries.make(_present()):
+                    self._not_summarised = _SUMMARISE_AFTER
+            await asyncio.sleep(POLL_S)
+
+    async def _look_until(self, is_over: Callable[[], bool]) -> None:
+        rows_outside_at = all_at = 0.0
+        behind: set[str] = set()
+        caught_up = more_chores = False
+        while not is_over():
+            now = monotonic()
+            looked_at = {_present()}
+            if now >= rows_outside_at:
+                looked_at.add("default")
+                rows_outside_at = now + _TAKE_EVERY_S
+                more_chores = True
             if now >= all_at:
                 await self._read_marks()
                 self._follows_in = _present()
@@ -169,7 +199,7 @@ class FeedLeader:
                 await numbering.note_caught_up(self._pool)
                 caught_up = True
             await self._follow()
-            await self._each_look(self._pool)
+            more_chores = more_chores and await self._chore(self._pool)
             if not behind:
                 await self._rest(now)
 
@@ -180,6 +210,8 @@ class FeedLeader:
         mark = self._marks.get(_present())
         if mark is not None and (self._is_awaited or self._somebody_waits()):
             await asyncio.sleep(max(0.0, looked_at + AWAITED_POLL_S - monotonic()))
+            if self._found >= _SURELY_MORE:
+                return
             while monotonic() + _PEEK_S < ends:
                 if await numbering.is_any_new(self._lane, mark):
                     return
@@ -196,7 +228,7 @@ class FeedLeader:
         # A reader that is behind follows by itself, in as large steps as it can take. So it does
         # after a look that found nothing: the statement for both takes longer to find nothing.
         follows = (
-            self._is_busy and month == self._follows_in and self._head == self._follower.position
+            self._found > 0 and month == self._follows_in and self._head == self._follower.position
         )
         try:
             done = await numbering.number(
@@ -226,7 +258,7 @@ class FeedLeader:
             self._by_place_until = monotonic() + _BY_PLACE_S
         self._head_row = done.head or self._head_row
         if month == self._follows_in:
-            self._is_busy = done.events > 0
+            self._found = done.events
         if done.events:
             self._watch(done.events, done.behind_s)
             self._not_summarised += done.events

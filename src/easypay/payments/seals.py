@@ -22,14 +22,14 @@ Runner = Any
 FAR_BEHIND: Final = 20_000
 """Events that are not folded yet. While there are more, nothing is sealed and nothing answered."""
 _EVERY_S: Final = 10.0
-_AT_ONCE_S: Final = 0.2
-"""The feed goes on after that much sealing."""
+_AT_ONCE_S: Final = 0.01
+"""The feed goes on after that much sealing, or one merchant."""
 _MOST: Final = 100
 
 # The mark's row is locked by this until the transaction ends. The next statement sees every fold.
 STOP_FOLDS: Final = "UPDATE feed_readers SET version = version + 1 WHERE name = 'payments'"
 # Each day's quarters are a range of the primary key, however many rows there were at ANALYZE.
-_BY_KEY: Final = "SELECT set_config('enable_seqscan', 'off', true)"
+_BEGIN: Final = f"{STOP_FOLDS} RETURNING set_config('enable_seqscan', 'off', true)"
 
 _DUE: Final = """
     SELECT m.merchant_id FROM merchants m
@@ -39,29 +39,22 @@ _DUE: Final = """
              WHERE r.name = 'payments') <= $2
      LIMIT $1
 """
-# Whether the time zone changed is asked once, before any counts are read.
-_FORGET_COUNTS: Final = tuple(
-    f"""
-    DELETE FROM {table} c
-     WHERE c.merchant_id = $1 AND c.mode IN ('test', 'live') AND c.grain <> 'q'
-       AND (SELECT z.time_zone <> m.time_zone FROM merchants m, statistics_seals z
-             WHERE m.merchant_id = $1 AND z.merchant_id = $1)
-    """
-    for table in ("payment_counts", "decline_counts")
-)
+# If the merchant's time zone has changed, all that was added up for the one before is wrong.
 _FORGET: Final = (
-    *_FORGET_COUNTS,
-    """
-    DELETE FROM statistics_seals z USING merchants m
-     WHERE z.merchant_id = $1 AND m.merchant_id = $1 AND z.time_zone <> m.time_zone
-    """,
+    *(
+        f"DELETE FROM {table} WHERE merchant_id = $1 AND mode IN ('test', 'live') AND grain <> 'q'"
+        for table in ("payment_counts", "decline_counts")
+    ),
+    "DELETE FROM statistics_seals WHERE merchant_id = $1",
 )
-# From the last seal, or else from the first row there is, to the start of the present day.
+# From the last seal, or else from the first row there is, to the start of the present day. First:
+# whether the last seal is of another time zone.
 _STRETCHES: Final = """
-    SELECT zone, greatest(first, days_until), until, greatest(first, months_until),
+    SELECT has_moved, zone, greatest(first, days_until), until, greatest(first, months_until),
            local_start(date_trunc('month', local_day(until, zone)::timestamp)::date, zone),
            local_start(local_day(until, zone) + 1, zone)
       FROM (SELECT m.time_zone AS zone, z.days_until, z.months_until,
+                   z.time_zone <> m.time_zone AS has_moved,
                    local_start(local_day(db_now(), m.time_zone), m.time_zone) AS until,
                    least((SELECT min(start) FROM payment_counts
                            WHERE merchant_id = $1 AND mode = 'test' AND grain = 'q'),
@@ -137,17 +130,19 @@ _ADD_UP_MONTHS: Final = (*_add_up("month", "m", "d"), *_add_up("month", "M", "D"
 async def seal(connection: Any, merchant_id: UUID) -> None:
     """Seal what is over of one merchant, in a transaction. Folds wait for its end."""
     async with connection.transaction():
-        await connection.execute(STOP_FOLDS)
-        await connection.execute(_BY_KEY)
-        for forget in _FORGET:
-            await connection.execute(forget, merchant_id)
+        await connection.execute(_BEGIN)
         found = await connection.fetchrow(_STRETCHES, merchant_id)
+        if found is not None and found[0]:
+            for forget in _FORGET:
+                await connection.execute(forget, merchant_id)
+            found = await connection.fetchrow(_STRETCHES, merchant_id)
         if found is None:
             return
-        zone, day, days_until, month, months_until, next_at = found
-        if day is not None:
+        _, zone, day, days_until, month, months_until, next_at = found
+        if day is not None and day < days_until:
             for statement in _ADD_UP_DAYS:
                 await connection.execute(statement, merchant_id, day, days_until, zone)
+        if month is not None and month < months_until:
             for statement in _ADD_UP_MONTHS:
                 await connection.execute(statement, merchant_id, month, months_until, zone)
         await connection.execute(_SEAL, merchant_id, zone, days_until, months_until, next_at)
@@ -159,23 +154,29 @@ class Seals:
 
     def __init__(self) -> None:
         self._look_at = 0.0
+        self._due: list[UUID] = []
+        self._are_all = False
+        """Whether no others were due when these were looked for."""
 
-    async def step(self, pool: Any) -> None:
-        """Seal for a fraction of a second, if it is time to look again."""
-        if not self.rests:
-            await self._seal(pool)
+    async def step(self, pool: Any) -> bool:
+        """Seal for a moment, at least one merchant, if it is time to look again. Return whether
+        others are due."""
+        if self.rests:
+            return False
+        if not self._due:
+            self._due = [row[0] for row in await pool.fetch(_DUE, _MOST, FAR_BEHIND)]
+            self._are_all = len(self._due) < _MOST
+        stop_at = monotonic() + _AT_ONCE_S
+        async with pool.acquire() as connection:
+            while self._due:
+                await seal(connection, self._due.pop())
+                if monotonic() >= stop_at:
+                    break
+        if self._are_all and not self._due:
+            self._look_at = monotonic() + _EVERY_S
+        return not self.rests
 
     @property
     def rests(self) -> bool:
         """Whether all that was due is sealed, and it is not yet time to look again."""
         return monotonic() < self._look_at
-
-    async def _seal(self, pool: Any) -> None:
-        stop_at = monotonic() + _AT_ONCE_S
-        due = await pool.fetch(_DUE, _MOST, FAR_BEHIND)
-        async with pool.acquire() as connection:
-            for (merchant_id,) in due:
-                if monotonic() >= stop_at:
-                    return
-                await seal(connection, merchant_id)
-        self._look_at = 0.0 if len(due) == _MOST else monotonic() + _EVERY_S

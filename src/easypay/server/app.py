@@ -409,7 +409,7 @@ class Gateway:
             Follower(PAYMENTS, dsn, limit_s=limit_s),
             limit_s=limit_s,
             watch=watch,
-            each_look=search_of_unknown.take,
+            beside=search_of_unknown.take,
             chore=Seals().step,
             impatient=(WEBHOOKS,),
             somebody_waits=lambda: self._events is not None and self._events.somebody_waits,

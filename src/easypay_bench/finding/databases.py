@@ -234,7 +234,7 @@ async def _feed(dsn: str, connection: Any, say: Say) -> int:
         Follower(PAYMENTS, dsn, limit_s=_LIMIT_S),
         limit_s=_LIMIT_S,
         watch=lambda events, behind_s: None,
-        each_look=search_of_unknown.take,
+        beside=search_of_unknown.take,
     )
     task = asyncio.create_task(leader.run())
     tell = _Seldom(say)
