@@ -555,6 +555,71 @@ async def test_a_row_that_changes_in_this_moment_is_recorded_once(bench: Bench) 
     assert len(await bench.attempts(endpoint)) == 1
 
 
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many deliveries each claim found. Nothing is claimed because time has passed."""
+    monkeypatch.setattr(delivery, "POLL_S", 60.0)
+    found: list[int] = []
+    claim = queue.claim
+
+    async def counted(*given: Any, **more: Any) -> list[Delivery]:
+        claimed = await claim(*given, **more)
+        found.append(len(claimed))
+        return claimed
+
+    monkeypatch.setattr(queue, "claim", counted)
+    return found
+
+
+async def test_nothing_is_claimed_again_after_what_was_recorded(
+    bench: Bench, claims: list[int]
+) -> None:
+    await bench.endpoint()
+    async with bench.working():
+        await until(lambda: has_claimed(claims, 1), what="the first claim")
+        claims.clear()
+        for count in range(1, 11):
+            await bench.happen()
+            await bench.arrived(count)
+            await bench.left()
+    assert claims == [1] * 10
+
+
+async def has_claimed(claims: list[int], times: int) -> bool:
+    return len(claims) >= times
+
+
+async def test_what_waits_behind_an_event_is_claimed_once_that_is_recorded(
+    bench: Bench, claims: list[int]
+) -> None:
+    """So are further ones of an endpoint that could get no more, and of all of them."""
+    await bench.endpoint()
+    order = await bench.happen(3, payment=ids.new_id())
+    async with bench.working():
+        await bench.left()
+    assert [got.id for got in bench.receiver.got] == order
+    for bound in ({"of_each": 2}, {"most": 2}):
+        for _ in range(5):
+            await bench.happen()
+        async with bench.working(**bound):
+            await bench.left()
+        assert max(claims) <= 2
+        claims.clear()
+    assert len(bench.receiver.got) == 13
+
+
+async def test_what_a_parked_event_held_back_is_claimed_at_once(
+    bench: Bench, claims: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "next_try_s", lambda *_: None)
+    await bench.endpoint()
+    first, second = await bench.happen(2, payment=ids.new_id())
+    bench.receiver.answer = lambda got: 500 if got.id == first else 200
+    async with bench.working():
+        await bench.left(1)
+    assert [got.id for got in bench.receiver.got] == [first, second]
+
+
 async def test_the_purge_deletes_what_nobody_waits_for(bench: Bench) -> None:
     """However much there is before it that is kept."""
     paused, _ = await bench.endpoint("/paused")

@@ -115,6 +115,10 @@ class Deliverer:
         self._events = Lane(dsn, "webhook events", read_events, lookups=True, limit_s=limit_s)
         self._recent = Recent()
         self._in_flight: Counter[UUID] = Counter()
+        self._full: set[UUID] = set()
+        """Endpoints of which the last claim took as many as it might, so there may be more."""
+        self._is_full = False
+        """Whether there was no room for more of any endpoint."""
         self._silent: set[UUID] = set()
         """Endpoints that did not answer last time."""
         self._not_before: dict[UUID, float] = {}
@@ -200,8 +204,8 @@ class Deliverer:
         self._work.clear()
         self._claiming = not self._stopping
         try:
-            if self._claiming and await self._begin():
-                return
+            if self._claiming:
+                await self._begin()
         finally:
             self._claiming = False
         try:
@@ -218,19 +222,23 @@ class Deliverer:
         claimed = await queue.claim(
             self._claims, rooms, of_each=self._of_each, most=most, only=only
         )
-        self._recent.claimed(
-            only, began, claimed, rooms, self._of_each, cut_off=len(claimed) >= most
-        )
+        self._is_full = len(claimed) >= most
+        counts = Counter(each.endpoint_id for each in claimed)
+        self._full = {
+            each for each in rooms.keys() | counts if counts[each] >= rooms.get(each, self._of_each)
+        }
+        self._recent.claimed(only, began, claimed, rooms, self._of_each, cut_off=self._is_full)
         return claimed
 
-    async def _begin(self) -> bool:
-        """Claim as much as there is room for, and begin to send it. Whether there was anything."""
+    async def _begin(self) -> None:
+        """Claim as much as there is room for, and begin to send it."""
         room = self._most - self._in_flight.total()
         if room <= 0:
-            return False
+            self._is_full = True
+            return
         claimed = await self._claim_next(room)
         if not claimed:
-            return False
+            return
         self._busy_until = monotonic() + _BUSY_FOR_S
         for delivery in claimed:
             self._in_flight[delivery.endpoint_id] += 1
@@ -251,7 +259,6 @@ class Deliverer:
             task = asyncio.create_task(self._deliver(delivery, views))
             self._tasks[task] = delivery
             task.add_done_callback(self._tasks.pop)
-        return True
 
     async def _read(
         self, claimed: Sequence[Delivery]
@@ -397,7 +404,8 @@ class Deliverer:
         )
 
     async def _record(self) -> None:
-        """Write down a group of attempts: those that ended while the last group was written."""
+        """Write down a group of attempts: those that ended while the last group was written. Claim
+        if there was no room for something that may wait, or if something has waited behind them."""
         await self._recordable.wait()
         group = self._told[:_OF_GROUP]
         if group:
@@ -406,10 +414,15 @@ class Deliverer:
             for told in group:
                 self._recent.over(told.delivery)
                 self._count(told, lost=told.id not in recorded.ids)
+            if (
+                recorded.any_behind
+                or self._is_full
+                or any(told.delivery.endpoint_id in self._full for told in group)
+            ):
+                self._work.set()
             await self._disable(group, recorded)
         if not self._told:
             self._recordable.clear()
-        self._work.set()
 
     def _count(self, told: Told, *, lost: bool) -> None:
         behind = told.sent_at - ids.moment_of(told.delivery.event_id)

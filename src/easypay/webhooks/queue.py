@@ -116,7 +116,7 @@ def claim_statement(variant: str) -> str:
 #
 # `held` are those whose number is still the one that was claimed, with as many failures as then: an
 # attempt that is recorded already has one more. Those of the same payment that wait behind one
-# follow it: at once, or at the time of its next attempt.
+# follow it: at once, or at the time of its next attempt. The caller is told whether any can go now.
 RECORD: Final = """
     WITH told AS MATERIALIZED (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $5::text[],
@@ -140,12 +140,11 @@ RECORD: Final = """
          WHERE w.attempt = t.attempt AND w.failures = t.failures AND w.parked_at IS NULL
            AND w.row = seen.row
     ), behind AS MATERIALIZED (
-        SELECT later.*, h.again_s
+        SELECT h.id, h.outcome, h.again_s, later.*
           FROM held h CROSS JOIN LATERAL (
-               SELECT w.ctid AS row FROM webhook_deliveries w
+               SELECT w.ctid AS row, w.attempt, w.due_at FROM webhook_deliveries w
                 WHERE w.endpoint_id = h.endpoint_id AND w.payment_id = h.payment_id
-                  AND w.seq > h.seq AND w.parked_at IS NULL AND w.attempt = 0
-                  AND (h.outcome = 'failed' OR w.due_at > db_now())
+                  AND w.seq > h.seq AND w.parked_at IS NULL
                 ORDER BY w.seq OFFSET 0) AS later
     ), finished AS (
         DELETE FROM webhook_deliveries w USING held h
@@ -161,7 +160,8 @@ RECORD: Final = """
         UPDATE webhook_deliveries w
            SET due_at = db_now() + make_interval(secs => coalesce(h.again_s, 0))
           FROM behind h
-         WHERE w.ctid = h.row AND w.attempt = 0
+         WHERE h.attempt = 0 AND (h.outcome = 'failed' OR h.due_at > db_now())
+           AND w.ctid = h.row AND w.attempt = 0
     ), concerned AS MATERIALIZED (
         SELECT merchant_id, endpoint_id, bool_or(outcome = 'delivered') AS any_delivered
           FROM held GROUP BY merchant_id, endpoint_id ORDER BY merchant_id, endpoint_id
@@ -181,7 +181,8 @@ RECORD: Final = """
           FROM held
     )
     SELECT h.id, e.id, e.merchant_id, e.mode, h.outcome <> 'delivered'
-               AND e.failing_since < db_now() - make_interval(secs => $15::float8)
+               AND e.failing_since < db_now() - make_interval(secs => $15::float8),
+           h.id IN (SELECT id FROM behind WHERE outcome <> 'failed')
       FROM held h LEFT JOIN webhook_endpoints e
         ON e.merchant_id = h.merchant_id AND e.id = h.endpoint_id
 """
@@ -236,6 +237,8 @@ class Recorded(NamedTuple):
     """Those that were still this worker's; the others were not written down."""
     dead: set[tuple[UUID, Mode, UUID]]
     """Endpoints that have failed for too long: merchant, mode and id."""
+    any_behind: bool
+    """Whether an event that waited behind one of these can be claimed now."""
 
 
 async def record(lane: Any, told: Sequence[Told]) -> Recorded:
@@ -246,7 +249,9 @@ async def record(lane: Any, told: Sequence[Told]) -> Recorded:
     if not missing:
         return recorded
     more = await _record(lane, missing)
-    return Recorded(recorded.ids | more.ids, recorded.dead | more.dead)
+    return Recorded(
+        recorded.ids | more.ids, recorded.dead | more.dead, recorded.any_behind or more.any_behind
+    )
 
 
 async def _record(lane: Any, told: Sequence[Told]) -> Recorded:
@@ -264,7 +269,9 @@ async def _record(lane: Any, told: Sequence[Told]) -> Recorded:
     )
     rows = await lane.fetch((*map(list, columns), float(DISABLE_AFTER_S)))
     return Recorded(
-        {row[0] for row in rows}, {(row[2], MODE[row[3]], row[1]) for row in rows if row[4]}
+        {row[0] for row in rows},
+        {(row[2], MODE[row[3]], row[1]) for row in rows if row[4]},
+        any(row[5] for row in rows),
     )
 
 
