@@ -1045,9 +1045,8 @@ async def webhook_rows(w: World) -> None:
         await w.connection.execute(f"ANALYZE {table}")
 
 
-def webhook_lane(w: World, sql: Callable[[str], str], *, custom: bool = False) -> Lane:
-    settings = {"plan_cache_mode": "force_custom_plan"} if custom else None
-    return Lane(w.dsn, "plans", sql, lookups=not custom, settings=settings)
+def webhook_lane(w: World, sql: Callable[[str], str]) -> Lane:
+    return Lane(w.dsn, "plans", sql, lookups=True)
 
 
 async def fan_out_events(w: World, _: Case) -> Found:
@@ -1058,7 +1057,7 @@ async def fan_out_events(w: World, _: Case) -> Found:
         " ON CONFLICT (name) DO UPDATE SET last_seq = excluded.last_seq",
         head - 50,
     )
-    lane = webhook_lane(w, fan_out.statement, custom=True)
+    lane = Lane(w.dsn, "plans", fan_out.lane_statement, **fan_out.LANE)
     present = f"{clock.now():%Y_%m}"
     place = await w.connection.fetchval("SELECT ctid FROM feed_readers WHERE name = 'webhooks'")
     found = await over(lane, lambda: lane.fetch((head - 50, head, place), present))

@@ -812,6 +812,20 @@ async def test_a_plan_of_an_empty_table_serves_a_long_list(bench: Bench) -> None
     await lane.close()
 
 
+async def test_the_fan_out_is_not_planned_for_each_step(bench: Bench) -> None:
+    await bench.endpoint()
+    fan_out = FanOut(bench.dsn, limit_s=4.0)
+    for _ in range(3):
+        await bench.happen()
+        assert await fan_out.step()
+    planned = await fan_out._lane._connection.fetchrow(
+        "SELECT sum(generic_plans) AS once, sum(custom_plans) AS anew FROM pg_prepared_statements"
+        " WHERE statement LIKE '%feed%'"
+    )
+    assert (planned["once"] >= 6, planned["anew"]) == (True, 0), planned
+    await fan_out.close()
+
+
 async def test_without_endpoints_nothing_is_read(bench: Bench) -> None:
     endpoint, _ = await bench.endpoint()
     async with bench.pool.acquire() as connection:

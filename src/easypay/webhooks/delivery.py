@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 LIMIT_S: Final = 15.0
 """How long an endpoint has to answer."""
-FOLLOW_S: Final = 0.02
+FOLLOW_S: Final = 0.01
 """How often it is asked whether the feed has new events, while there is something to deliver."""
 POLL_S: Final = 0.05
 """How often the list is looked at then. What is fanned out here is looked for at once."""

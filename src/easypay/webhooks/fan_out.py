@@ -12,12 +12,12 @@ walks over all of them. So a worker remembers to which place of the table it has
 reads the mark by its name only if it is not there any more: another worker was quicker.
 """
 
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from easypay import clock
 from easypay.db.connections import Lane
-from easypay.events.readers import Place, tables_of
+from easypay.events.readers import Place, PlanAge, tables_of
 from easypay.webhooks.endpoints import READER
 
 MOST: Final = 2_000
@@ -81,10 +81,23 @@ _FAN_OUT: Final = """
 """
 
 
-def statement(month: str) -> str:
-    """Return the statement for the tables of a month (`2026_11`) and the one before; for all if it
-    is empty. `$1`: the mark; `$2`: up to which number of the feed; `$3`: the mark's place."""
-    tables = tables_of(month)
+LANE: Final[dict[str, Any]] = {
+    "lookups": True,
+    "hash_joins": True,
+    "settings": {"enable_sort": "off"},
+}
+"""How a lane runs these statements. What happened and who wants it are joined by a hash table: both
+may be thousands. Nothing is to be sorted: otherwise the last failure of a payment may be looked for
+among all that an endpoint waits for, and there may be a million."""
+
+
+def lane_statement(variant: str) -> str:
+    """Return what a lane runs: the fan-out for the tables of a month (`2026_11`) and the one
+    before, or for all if the variant is empty. `$1`: the mark; `$2`: up to which number of the
+    feed; `$3`: the mark's place. The other variants read the mark and what is new."""
+    if variant in _READ:
+        return _READ[variant]
+    tables = tables_of(variant)
     return _FAN_OUT.format(name=READER, events=tables.events, outside=tables.outside)
 
 
@@ -92,18 +105,8 @@ class FanOut:
     """Follows the feed for one worker, over a connection of its own."""
 
     def __init__(self, dsn: str, *, limit_s: float) -> None:
-        # Plans are made anew: how many streams are wanted decides whether the feed is read through
-        # them or whole.
-        # Nothing is to be sorted: otherwise the last failure of a payment may be looked for among
-        # all that an endpoint waits for, and there may be a million.
-        self._lane = Lane(
-            dsn,
-            "webhooks",
-            lambda variant: _READ.get(variant) or statement(variant),
-            lookups=False,
-            limit_s=limit_s,
-            settings={"plan_cache_mode": "force_custom_plan", "enable_sort": "off"},
-        )
+        self._lane = Lane(dsn, "webhooks", lane_statement, limit_s=limit_s, **LANE)
+        self._plan = PlanAge()
         self._mark: int | None = None
         """All events up to this number are fanned out, by this worker or another."""
         self._place: Place | None = None
@@ -134,6 +137,8 @@ class FanOut:
             return None
         until = min(newest, mark + self._most)
         self._place = None
+        if self._plan.is_over(until - mark):
+            await self._lane.close()
         try:
             for month in (f"{clock.now():%Y_%m}", ""):
                 if rows := await self._lane.fetch((mark, until, place), month):
