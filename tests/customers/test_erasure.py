@@ -6,7 +6,6 @@ what is left.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,36 +13,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from customers.shops import EVERYTHING, add_card, new_customer, profiles
+from customers.shops import EVERYTHING, OF_CALLS, add_card, new_customer, profiles
 from easypay import ids
 from easypay.customers.personal_data import COLUMNS, as_table
-from harness import QUICK, Shop, Stack, own_stack, run_easypay, until
+from harness import Shop, Stack, own_stack, run_easypay, until
 
-OF_CALLS = QUICK | {"processor_deadline_s": "0.7"}
 CHARGE, UNSETTLED = "createTransactionRequest", "getUnsettledTransactionListRequest"
 DELETE_PROFILE = "deleteCustomerProfileRequest"
 
 stack = own_stack(**OF_CALLS)
-
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(stack: Stack) -> AsyncIterator[None]:
-    """Run a worker, which ends what a request did not."""
-    started = stack.worker(**OF_CALLS)
-    await started.logged("working on")
-    yield
-    assert started.terminate() == 0, started.logs()
-
-
-@pytest.fixture
-async def keeper(stack: Stack) -> AsyncIterator[Shop]:
-    """Return a new shop with a key that may do everything."""
-    shop = await stack.shop(stack.only_gateway)
-    made = await stack.with_key(shop, scopes=EVERYTHING)
-    yield made
-    await stack.simulator.clear_faults()
-    for each in (shop, made):
-        await each.client.aclose()
+pytestmark = pytest.mark.usefixtures("worker")
 
 
 class Person:

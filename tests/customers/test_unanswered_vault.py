@@ -8,7 +8,6 @@ import asyncio
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,82 +15,29 @@ from typing import Any
 import httpx
 import pytest
 
-from customers.shops import EVERYTHING, add_card, card_body, new_customer, profiles, vault_call
-from harness import QUICK, Gateway, Shop, Stack, mint_token, own_stack, until
+from customers.shops import (
+    NEW_METHOD,
+    NEW_PROFILE,
+    OF_CALLS,
+    add_card,
+    card_body,
+    ends,
+    fault,
+    in_vault,
+    minutes_pass,
+    new_customer,
+    profiles,
+    vault_call,
+)
+from harness import Gateway, Shop, Stack, mint_token, own_stack, until
 from harness.stored import at_wire
 
-NEW_PROFILE, NEW_METHOD = "createCustomerProfileRequest", "createCustomerPaymentProfileRequest"
 DELETE_METHOD = "deleteCustomerPaymentProfileRequest"
 CHANGE, SHOW_METHOD = "updateCustomerPaymentProfileRequest", "getCustomerPaymentProfileRequest"
 LATER = {"exp_month": 11, "exp_year": 2036}
-OF_CALLS = QUICK | {"processor_deadline_s": "0.7"}
 
 stack = own_stack(**OF_CALLS)
-
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(stack: Stack) -> AsyncIterator[None]:
-    """Run a worker, without which nothing unanswered ends."""
-    started = stack.worker(**OF_CALLS)
-    await started.logged("working on")
-    yield
-    assert started.terminate() == 0, started.logs()
-
-
-@pytest.fixture
-async def keeper(stack: Stack) -> AsyncIterator[Shop]:
-    """Return a new shop with a key that may do everything."""
-    shop = await stack.shop(stack.only_gateway)
-    made = await stack.with_key(shop, scopes=EVERYTHING)
-    yield made
-    await stack.simulator.clear_faults()
-    for each in (shop, made):
-        await each.client.aclose()
-
-
-async def fault(stack: Stack, shop: Shop, kind: str, method: str, **more: Any) -> None:
-    await stack.simulator.post(
-        "/faults", kind=kind, method=method, login=shop.login, count=1, **more
-    )
-
-
-async def minutes_pass(stack: Stack, shop: Shop) -> None:
-    """Let two minutes have passed since all that the shop has done, and its work be due."""
-    for table, columns in (
-        ("payment_methods", ("created_at", "stored_at")),
-        ("customer_profiles", ("created_at", "made_at")),
-    ):
-        older = ", ".join(f"{name} = {name} - interval '2 minutes'" for name in columns)
-        await stack.fetch(f"UPDATE {table} SET {older} WHERE merchant_id = $1", shop.merchant_id)
-    sql = "UPDATE vault_work SET due_at = db_now() WHERE merchant_id = $1"
-    await stack.fetch(sql, shop.merchant_id)
-
-
-async def ends(stack: Stack, shop: Shop, method_id: str, *states: str) -> dict[str, Any]:
-    """Wait until a method has one of these states and nothing is left to do. `deleted` is none."""
-    seen: list[Any] = []
-
-    async def ended() -> bool:
-        answer = await shop.client.get(f"/payment_methods/{method_id}")
-        method = answer.json() if answer.status_code == 200 else {"state": "deleted"}
-        left = await stack.value(
-            "SELECT count(*) FROM vault_work WHERE merchant_id = $1", shop.merchant_id
-        )
-        seen[:] = [method, left]
-        return method["state"] in states and left == 0
-
-    await until(ended, what=(method_id, states, seen))
-    found: dict[str, Any] = seen[0]
-    return found
-
-
-async def in_vault(stack: Stack, shop: Shop) -> list[str]:
-    """Return the expiry dates of all methods that the vault has of the shop."""
-    return sorted(
-        method["expiry"]
-        for profile in await profiles(stack, shop)
-        for method in profile["payment_profiles"]
-    )
+pytestmark = pytest.mark.usefixtures("worker")
 
 
 async def types_told(stack: Stack, shop: Shop) -> list[str]:

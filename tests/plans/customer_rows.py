@@ -4,7 +4,15 @@ from typing import Any, Final
 from uuid import UUID
 
 from easypay import ids
-from easypay.customers import erasure_rows, events, expiring, method_rows, paying, store
+from easypay.customers import (
+    erasure_rows,
+    events,
+    expiring,
+    method_rows,
+    paying,
+    store,
+    vault_work,
+)
 from easypay.customers.erasure import ERASURES
 from easypay.customers.erasure_rows import ErasureRequest
 from easypay.customers.method_rows import Begun
@@ -156,7 +164,7 @@ async def delete_customer(w: World) -> None:
 
 async def claim_vault_work(w: World) -> None:
     async with w.pool.acquire() as measured:
-        assert await work_list.claim(measured, store.VAULT_WORK, most=8, lease_s=30.0)
+        assert await work_list.claim(measured, vault_work.VAULT_WORK, most=8, lease_s=30.0)
 
 
 async def begin_erasure(w: World) -> None:

@@ -19,8 +19,8 @@ from easypay.clock import monotonic
 from easypay.customers import erasing_others, erasing_payments, erasure_rows, events, store
 from easypay.customers.erasing_payments import AT_ONCE, Group
 from easypay.customers.erasure_rows import Erasure, ErasureRequest
-from easypay.customers.flows import Customers
 from easypay.customers.model import Customer
+from easypay.customers.vault_calls import VaultCalls
 from easypay.customers.views import customer_view
 from easypay.db.work_list import Work, WorkList
 from easypay.db.work_loop import Done, End, Later, Schedule
@@ -55,20 +55,19 @@ class PaymentOf(msgspec.Struct, frozen=True, gc=False):
 
 
 class Eraser:
-    """The flow. `customers` deletes at the processor; `changed` and `payments_changed` are told
+    """The flow. `calls` deletes at the processor; `changed` and `payments_changed` are told
     after each commit, for the caches."""
 
     def __init__(
         self,
+        calls: VaultCalls,
         *,
-        pool: Any,
-        customers: Customers,
         call_s: float,
         changed: Callable[[UUID, Mode, UUID], None] = lambda *_: None,
         payments_changed: Callable[[Sequence[PaymentOf]], None] = lambda _: None,
     ) -> None:
-        self._pool = pool
-        self._customers = customers
+        self._pool = calls.pool
+        self._calls = calls
         self._call_s = call_s
         self._changed = changed
         self._payments_changed = payments_changed
@@ -90,7 +89,7 @@ class Eraser:
             )
         self._changed(merchant_id, mode, customer_id)
         failpoints.reach("erasure_begun")
-        await self._customers.delete_profiles(merchant_id, mode, profiles)
+        await self._calls.delete_profiles(merchant_id, mode, profiles)
         return await self.go_on(erasure, until)
 
     async def go_on(self, erasure: Erasure, until: float) -> Erasure:

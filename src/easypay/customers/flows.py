@@ -11,16 +11,14 @@ that does no harm. Nothing here moves money.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar, assert_never
 from uuid import UUID
 
 import msgspec
 
 from easypay import failpoints
-from easypay.clock import monotonic
-from easypay.customers import method_rows, store
+from easypay.customers import method_changes, method_rows, store, vault_work
 from easypay.customers.method_rows import Begun
 from easypay.customers.model import (
     Asked,
@@ -37,50 +35,33 @@ from easypay.customers.model import (
 )
 from easypay.customers.refusals import why_failed
 from easypay.customers.store import CustomerChange
+from easypay.customers.vault_calls import NOT_SHOWN, SOON_S, VaultCalls, ids_of
 from easypay.db.failures import is_passing
 from easypay.errors import (
     InvalidState,
     ProcessorAccountRefused,
-    ProcessorNotSetUp,
     ProcessorUnavailable,
 )
 from easypay.merchants.model import Login
-from easypay.merchants.vault import VaultError
 from easypay.mode import Mode
-from easypay.processors.base import Account, Deadline, Processor
+from easypay.processors.base import Account, Deadline
 from easypay.processors.customer_vault import (
-    NEW_FOR_S,
-    ChangeAnswer,
     CustomerVault,
     FoundProfile,
-    MethodIds,
     StoreAnswer,
     Stored,
     StoreFromTransactionRequest,
     StoreRequest,
-    UpdateRequest,
     VaultDone,
-    VaultedMethod,
     VaultNotSent,
     VaultRefused,
     VaultUnknown,
-    vault_of,
 )
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Vaults = Callable[[str], CustomerVault]
-"""Returns the vault of a processor, by its name. Raises ProcessorNotSetUp if it has none."""
-LoginOf = Callable[[UUID, UUID], Awaitable[Login | None]]
 
-GRACE_S: Final = 15.0
-"""How long after a call's deadline a worker looks after what was not recorded, in seconds."""
-_SOON_S: Final = 2.0
-"""How soon a worker looks after a call whose answer was not clear."""
-_NOT_SHOWN: Final = "the processor does not show the new payment method yet; ask in a minute"
-_IS_YOUNG: Final = "SELECT db_now() < $1::timestamptz + make_interval(secs => $2)"
-_NOT_FOUND: Final = ("method_not_found", "profile_not_found")
 _NO_ROOM: Final = ("profile_full", "profile_not_found")
 """Refusals of a profile, not of the method: another profile takes it."""
 
@@ -116,19 +97,12 @@ class Customers:
 
     def __init__(
         self,
+        calls: VaultCalls,
         *,
-        pool: Any,
-        vaults: Vaults,
-        login_of: LoginOf,
-        deadline_s: float,
         changed: Callable[[UUID, Mode, UUID], None] = lambda *_: None,
     ) -> None:
-        self._pool = pool
-        self._vaults = vaults
-        self._login_of = login_of
-        self._deadline_s = deadline_s
-        self._call_s = 2 * deadline_s + GRACE_S
-        """Within it an intent is recorded, unless this process dies: a call may be made twice."""
+        self._calls = calls
+        self._pool = calls.pool
         self._changed = changed
         self._running = 0
         self._quiet = asyncio.Event()
@@ -183,47 +157,11 @@ class Customers:
     ) -> None:
         async with self._pool.acquire() as connection:
             _, profiles = await store.delete(
-                connection, merchant_id, mode, customer_id, version, self._call_s
+                connection, merchant_id, mode, customer_id, version, self._calls.recorded_within_s
             )
         self._changed(merchant_id, mode, customer_id)
         failpoints.reach("customer_deleting")
-        await self.delete_profiles(merchant_id, mode, profiles)
-
-    async def delete_profiles(
-        self, merchant_id: UUID, mode: Mode, profiles: Sequence[UUID]
-    ) -> None:
-        """Delete profiles of a deleted customer at the processor; a worker repeats what fails."""
-        for profile_id in profiles:
-            try:
-                if not await self.delete_profile(merchant_id, mode, profile_id):
-                    break  # the processor does not answer: a worker goes on
-            except Exception as error:
-                if not is_passing(error):
-                    raise
-                log.warning("a worker has to delete profile %s: %s", profile_id, error)
-                break
-
-    async def delete_profile(
-        self, merchant_id: UUID, mode: Mode, profile_id: UUID, *, ends_work: bool = True
-    ) -> bool:
-        """Delete a profile at the processor, and record that. False if no clear answer came."""
-        profile = await method_rows.profile_of(self._pool, merchant_id, mode, profile_id)
-        if profile.customer_profile_id is not None:
-            account = await self.account_of(merchant_id, profile.login_id)
-            if account is None:
-                return False
-            answer = await self._vaults(profile.processor).delete_profile(
-                account, profile.customer_profile_id, self._deadline()
-            )
-            failpoints.reach("profile_gone")
-            if not _is_gone(answer) or await self._may_still_come(answer, profile.made_at):
-                log.info("profile %s is not deleted yet: %s", profile_id, _told(answer))
-                return False
-        async with self._pool.acquire() as connection:
-            await method_rows.record_profile_gone(
-                connection, merchant_id, mode, profile_id, ends_work=ends_work
-            )
-        return True
+        await self._calls.delete_profiles(merchant_id, mode, profiles)
 
     # storing a method ----------------------------------------------------------------------------
 
@@ -244,16 +182,16 @@ class Customers:
             return None if method is None else await _kept_again(connection, method)
 
     async def _store(self, asked: Asked, customer_id: UUID, login: Login, new: NewMethod) -> Kept:
-        vault = self._vaults(login.account.processor)
+        vault = self._calls.vault(login.account.processor)
         # From before the intent: if this process is stopped in between and goes on when the method
         # has been called absent, nothing is sent any more.
-        deadline = self._deadline()
+        deadline = self._calls.deadline()
         async with self._pool.acquire() as connection:
             begun = await method_rows.begin_once(
                 connection,
                 asked,
                 customer_id,
-                *(login.id, login.account.processor, new, self._call_s),
+                *(login.id, login.account.processor, new, self._calls.recorded_within_s),
             )
             if isinstance(begun, Method):
                 return await _kept_again(connection, begun)
@@ -266,7 +204,7 @@ class Customers:
             and answer.word in _NO_ROOM
             and begun.profile.customer_profile_id is not None
         ):
-            deadline = self._deadline()
+            deadline = self._calls.deadline()
             begun = await self._to_new_profile(begun, full=answer.word == "profile_full")
             if begun.method.state is State.MAKING:  # else a worker has ended it meanwhile
                 answer = await self._ask_to_store(
@@ -283,9 +221,11 @@ class Customers:
         """Let a method go into a new profile. If the vault does not know the one before, although
         that is old, somebody has deleted it there."""
         before, method = begun.profile, begun.method
-        is_gone = not full and not await self._is_young(before.made_at)
+        is_gone = not full and not await self._calls.is_young(before.made_at)
         async with self._pool.acquire() as connection:
-            moved = await method_rows.to_new_profile(connection, begun, self._call_s, full=full)
+            moved = await method_rows.to_new_profile(
+                connection, begun, self._calls.recorded_within_s, full=full
+            )
             if is_gone:
                 log.warning("profile %s was deleted at the processor", before.id)
                 await method_rows.record_profile_gone(
@@ -333,7 +273,9 @@ class Customers:
         found = stored.method
         if found.last4 is not None and (found.type != "card" or found.exp_year is not None):
             return stored
-        shown = await vault.show_profile(account, found.ids.customer_profile_id, self._deadline())
+        shown = await vault.show_profile(
+            account, found.ids.customer_profile_id, self._calls.deadline()
+        )
         if isinstance(shown, FoundProfile):
             for each in shown.methods:
                 if each.ids == found.ids:
@@ -356,7 +298,7 @@ class Customers:
                     raise not_sent(answer)
                 case VaultUnknown():
                     log.warning("method %s may be stored or not: %s", key.id, answer.reason)
-                    await method_rows.look_soon(connection, key, _SOON_S)
+                    await vault_work.begin(connection, "method", *method_rows.of(key), SOON_S)
                     return await store.get_method(connection, key.merchant_id, key.mode, key.id)
                 case _:
                     assert_never(answer)
@@ -379,33 +321,17 @@ class Customers:
     ) -> None:
         async with self._pool.acquire() as connection:
             method = await method_rows.delete(
-                connection, merchant_id, mode, method_id, version, self._call_s
+                connection, merchant_id, mode, method_id, version, self._calls.recorded_within_s
             )
         self._changed(merchant_id, mode, method.customer_id)
         failpoints.reach("method_deleting")
         if method.state is State.DELETING:
             try:
-                await self.delete_at_vault(method)
+                await self._calls.delete_method(method)
             except Exception as error:
                 if not is_passing(error):
                     raise
                 log.warning("a worker has to delete method %s: %s", method_id, error)
-
-    async def delete_at_vault(self, method: Method, *, ends_work: bool = True) -> bool:
-        """Delete a method at the processor, and record that. False if no clear answer came."""
-        account = await self.account_of(method.merchant_id, method.login_id)
-        if account is None:
-            return False
-        answer = await self._vaults(method.processor).delete_method(
-            account, ids_of(method), self._deadline()
-        )
-        failpoints.reach("method_gone")
-        if not _is_gone(answer) or await self._may_still_come(answer, method.stored_at):
-            log.info("method %s is not deleted yet: %s", method.id, _told(answer))
-            return False
-        async with self._pool.acquire() as connection:
-            await method_rows.record_deleted(connection, key_of(method), ends_work=ends_work)
-        return True
 
     async def change(
         self,
@@ -435,17 +361,17 @@ class Customers:
         *,
         default: bool,
     ) -> tuple[Method, bool]:
-        deadline = self._deadline()  # from before the intent, as in `_store`
+        deadline = self._calls.deadline()  # from before the intent, as in `_store`
         async with self._pool.acquire() as connection:
-            method, is_to_be_sent = await method_rows.want(
+            method, is_to_be_sent = await method_changes.want(
                 connection,
-                *(merchant_id, mode, method_id, change, version, self._call_s),
+                *(merchant_id, mode, method_id, change, version, self._calls.recorded_within_s),
                 default=default,
             )
         self._changed(merchant_id, mode, method.customer_id)
         if not is_to_be_sent:
             return method, change == MethodChange()
-        answer = await self.change_at_vault(method, deadline)
+        answer = await self._calls.change_method(method, deadline)
         self._changed(merchant_id, mode, method.customer_id)
         match answer:
             case VaultDone():
@@ -460,48 +386,6 @@ class Customers:
                 assert_never(answer)
         found = await store.get_method(self._pool, merchant_id, mode, method_id)
         return found, isinstance(answer, VaultDone)
-
-    async def change_at_vault(
-        self, method: Method, deadline: Deadline, *, ends_work: bool = True
-    ) -> ChangeAnswer:
-        """Make the change that a method's row wants at the processor, and record what came of it.
-        The same change may be made twice."""
-        assert method.wanted is not None
-        change = msgspec.json.decode(method.wanted, type=MethodChange)
-        account = await self.account_of(method.merchant_id, method.login_id)
-        if account is None:
-            return VaultUnknown(reason="the processor account cannot be used")
-        request = UpdateRequest(
-            account=account,
-            ids=ids_of(method),
-            exp_month=change.exp_month,
-            exp_year=change.exp_year,
-            billing_address=change.billing_address,
-        )
-        answer = await self._vaults(method.processor).update(request, deadline)
-        failpoints.reach("method_changed")
-        if await self._may_still_come(answer, method.stored_at):
-            answer = VaultUnknown(reason=_NOT_SHOWN)
-        key = key_of(method)
-        async with self._pool.acquire() as connection:
-            match answer:
-                case VaultDone():
-                    await method_rows.record_changed(
-                        connection, key, method.wanted, ends_work=ends_work
-                    )
-                case VaultRefused():
-                    await method_rows.unwant(connection, key, method.wanted, ends_work=ends_work)
-                    if answer.word == "method_not_found":
-                        await method_rows.record_gone(connection, key)
-                case VaultNotSent():
-                    if ends_work:  # the shop is told; a worker tries again
-                        await method_rows.unwant(connection, key, method.wanted)
-                case VaultUnknown():
-                    if ends_work:
-                        await method_rows.look_soon(connection, key, _SOON_S)
-                case _:
-                    assert_never(answer)
-        return answer
 
     async def validate(
         self, merchant_id: UUID, mode: Mode, method_id: UUID, cvc: str | None
@@ -518,17 +402,17 @@ class Customers:
             raise InvalidState(
                 f"The payment method is {method.state}: only an active one can be validated."
             )
-        account = await self.account_of(merchant_id, method.login_id)
+        account = await self._calls.account_of(merchant_id, method.login_id)
         if account is None:
             return Validity(None, reason="The processor account cannot be used just now.")
-        vault = self._vaults(method.processor)
-        answer = await vault.validate(account, ids_of(method), cvc, self._deadline())
+        vault = self._calls.vault(method.processor)
+        answer = await vault.validate(account, ids_of(method), cvc, self._calls.deadline())
         match answer:
             case VaultDone():
                 return Validity(True)
             case VaultRefused():
-                if await self._may_still_come(answer, method.stored_at):
-                    return Validity(None, reason=f"Nobody was asked: {_NOT_SHOWN}.")
+                if await self._calls.may_still_come(answer, method.stored_at):
+                    return Validity(None, reason=f"Nobody was asked: {NOT_SHOWN}.")
                 if answer.word == "method_not_found":
                     async with self._pool.acquire() as connection:
                         await method_rows.record_gone(connection, key_of(method))
@@ -539,41 +423,10 @@ class Customers:
             case _:
                 assert_never(answer)
 
-    async def _may_still_come(self, answer: ChangeAnswer, stored_at: datetime | None) -> bool:
-        """Whether the vault knew nothing of it, and may only not know it yet."""
-        if isinstance(answer, VaultDone):
-            unknown_there = answer.was_gone
-        else:
-            unknown_there = isinstance(answer, VaultRefused) and answer.word in _NOT_FOUND
-        return unknown_there and await self._is_young(stored_at)
-
-    async def _is_young(self, stored_at: datetime | None) -> bool:
-        """Whether the vault may not show yet what it stored then."""
-        return bool(await self._pool.fetchval(_IS_YOUNG, stored_at, NEW_FOR_S))
-
-    async def account_of(self, merchant_id: UUID, login_id: UUID) -> Account | None:
-        """Return the account that stored something. None if it cannot be used just now."""
-        try:
-            login = await self._login_of(merchant_id, login_id)
-        except VaultError as error:
-            log.error("a processor account of stored payment methods cannot be opened: %s", error)
-            return None
-        return None if login is None else login.account
-
-    def _deadline(self) -> Deadline:
-        return Deadline(monotonic() + self._deadline_s)
-
 
 async def _kept_again(connection: Any, method: Method) -> Kept:
     shown = await method_rows.shown(connection, method)
     return Kept(shown, replayed=True, existed=method.same_as is not None)
-
-
-def ids_of(method: Method) -> MethodIds:
-    """Return the processor's ids of a method that was stored."""
-    assert method.customer_profile_id is not None
-    assert method.payment_profile_id is not None
-    return MethodIds(method.customer_profile_id, method.payment_profile_id)
 
 
 def failure_of(refused: VaultRefused) -> Failure:
@@ -593,47 +446,3 @@ def not_sent(answer: VaultNotSent) -> ProcessorUnavailable | ProcessorAccountRef
         f"The processor cannot be reached: {answer.reason}. Nothing was sent. Repeat the request, "
         "with the same Idempotency-Key if it has one."
     )
-
-
-def vaults_of(processors: Mapping[str, Processor]) -> Vaults:
-    """Return what finds the vault of a processor by the processor's name."""
-
-    def vault(name: str) -> CustomerVault:
-        processor = processors.get(name)
-        found = None if processor is None else vault_of(processor)
-        if found is None:
-            raise ProcessorNotSetUp(f"The processor {name} stores no payment methods.")
-        return found
-
-    return vault
-
-
-def shows(method: VaultedMethod, of: Method) -> bool:
-    """Whether a method of the vault can be this one, by what is known of it."""
-    return all(
-        known is None or there is None or known == there
-        for known, there in (
-            (of.last4, method.last4),
-            (of.exp_month, method.exp_month),
-            (of.exp_year, method.exp_year),
-        )
-    )
-
-
-def _is_gone(answer: ChangeAnswer) -> bool:
-    """Whether an answer to a deletion says that there is nothing left."""
-    return isinstance(answer, VaultDone) or (
-        isinstance(answer, VaultRefused) and answer.word in _NOT_FOUND
-    )
-
-
-def _told(answer: ChangeAnswer) -> str:
-    match answer:
-        case VaultRefused():
-            return f"{answer.code} {answer.message}"
-        case VaultNotSent() | VaultUnknown():
-            return answer.reason
-        case VaultDone():
-            return "the vault does not know it yet"
-        case _:
-            assert_never(answer)

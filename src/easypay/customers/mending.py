@@ -6,6 +6,7 @@
     told to be unknown
     a method that is `deleting`   delete it again: what is gone counts as deleted
     a profile that is `deleting`  the same, with all of its methods
+    a method that has `failed`    look whether the vault stored it late: `late_methods`
 
 A method is sought in the profile that it was meant for: by our reference if the profile was to be
 made with it, and among the methods of the profile that are not ours yet otherwise. Only one method
@@ -14,20 +15,20 @@ know a profile that it has made: until then nothing is called absent.
 """
 
 import logging
-from typing import Any, Final, assert_never
+from collections.abc import Callable
+from typing import Final, assert_never
+from uuid import UUID
 
-from easypay.clock import monotonic
-from easypay.customers import method_rows, store
-from easypay.customers.flows import Customers, Vaults, shows
+from easypay.customers import method_rows, profile_rows, store
+from easypay.customers.late_methods import LateMethods, next_look, unknown_like
 from easypay.customers.model import Failure, Method, Profile, State, key_of
 from easypay.customers.refusals import AMBIGUOUS, NOT_STORED
+from easypay.customers.vault_calls import VaultCalls
 from easypay.db.work_list import Work
 from easypay.db.work_loop import Done, End, Later, Schedule
-from easypay.mode import MODE
-from easypay.processors.base import Account, Deadline
+from easypay.mode import MODE, Mode
 from easypay.processors.customer_vault import (
     NEW_FOR_S,
-    FindAnswer,
     FoundProfile,
     NoProfile,
     VaultDone,
@@ -57,20 +58,11 @@ _AGE_S: Final = """
 class Mender:
     """Does the work of `vault_work`."""
 
-    def __init__(
-        self,
-        *,
-        pool: Any,
-        customers: Customers,
-        vaults: Vaults,
-        deadline_s: float,
-        changed: Any,
-    ) -> None:
-        self._pool = pool
-        self._customers = customers
-        self._vaults = vaults
-        self._deadline_s = deadline_s
-        self._absent_after_s = NEW_FOR_S + deadline_s
+    def __init__(self, calls: VaultCalls, *, changed: Callable[[UUID, Mode, UUID], None]) -> None:
+        self._calls = calls
+        self._pool = calls.pool
+        self._late = LateMethods(calls, SCHEDULE)
+        self._absent_after_s = NEW_FOR_S + calls.deadline_s
         self._changed = changed
 
     async def do(self, work: Work) -> End:
@@ -78,7 +70,7 @@ class Mender:
         merchant_id, mode_text, kind, row_id = work.key
         mode = MODE[mode_text]
         if kind == "profile":
-            gone = await self._customers.delete_profile(merchant_id, mode, row_id, ends_work=False)
+            gone = await self._calls.delete_profile(merchant_id, mode, row_id, ends_work=False)
             return Done() if gone else SCHEDULE.after(work, "the profile is not deleted yet")
         method = await store.find_method(self._pool, merchant_id, mode, row_id)
         if method is None:
@@ -94,9 +86,11 @@ class Mender:
             case State.ACTIVE:
                 return await self._change(work, method)
             case State.DELETING:
-                gone = await self._customers.delete_at_vault(method, ends_work=False)
+                gone = await self._calls.delete_method(method, ends_work=False)
                 return Done() if gone else SCHEDULE.after(work, "the method is not deleted yet")
-            case State.FAILED | State.DELETED:
+            case State.FAILED:
+                return await self._late.look_for(work, method)
+            case State.DELETED:
                 return Done()
             case _:
                 assert_never(method.state)
@@ -104,8 +98,8 @@ class Mender:
     async def _change(self, work: Work, method: Method) -> End:
         if method.wanted is None:
             return await self._look_for(work, method)
-        deadline = Deadline(monotonic() + self._deadline_s)
-        answer = await self._customers.change_at_vault(method, deadline, ends_work=False)
+        deadline = self._calls.deadline()
+        answer = await self._calls.change_method(method, deadline, ends_work=False)
         match answer:
             case VaultDone():
                 return Later(0.0, None) if await self._wants_more(method) else Done()
@@ -127,11 +121,11 @@ class Mender:
     async def _look_for(self, work: Work, method: Method) -> End:
         """Look whether the vault still has an active method: a payment was told that it has not."""
         who = (method.merchant_id, method.mode)
-        profile = await method_rows.profile_of(self._pool, *who, method.profile_id)
-        account = await self._customers.account_of(method.merchant_id, method.login_id)
+        profile = await profile_rows.get(self._pool, *who, method.profile_id)
+        account = await self._calls.account_of(method.merchant_id, method.login_id)
         if account is None:
             return SCHEDULE.after(work, "the processor account cannot be used")
-        answer = await self._ask(profile, account)
+        answer = await self._calls.look_at(profile, account)
         match answer:
             case FoundProfile():
                 ids = [each.ids.payment_profile_id for each in answer.methods]
@@ -152,11 +146,11 @@ class Mender:
 
     async def _find(self, work: Work, method: Method) -> End:
         who = (method.merchant_id, method.mode)
-        profile = await method_rows.profile_of(self._pool, *who, method.profile_id)
-        account = await self._customers.account_of(method.merchant_id, method.login_id)
+        profile = await profile_rows.get(self._pool, *who, method.profile_id)
+        account = await self._calls.account_of(method.merchant_id, method.login_id)
         if account is None:
             return SCHEDULE.after(work, "the processor account cannot be used")
-        answer = await self._ask(profile, account)
+        answer = await self._calls.look_at(profile, account)
         match answer:
             case FoundProfile():
                 return await self._adopt(work, method, answer)
@@ -167,17 +161,10 @@ class Mender:
             case _:
                 assert_never(answer)
 
-    async def _ask(self, profile: Profile, account: Account) -> FindAnswer:
-        vault, deadline = self._vaults(profile.processor), Deadline(monotonic() + self._deadline_s)
-        if profile.customer_profile_id is None:
-            return await vault.find_profile(account, profile.reference, deadline)
-        return await vault.show_profile(account, profile.customer_profile_id, deadline)
-
     async def _adopt(self, work: Work, method: Method, found: FoundProfile) -> End:
         """Record the one method of the profile that can be this one."""
         known = await method_rows.known_ids(self._pool, method)
-        new = [each for each in found.methods if each.ids.payment_profile_id not in known]
-        candidates = [each for each in new if shows(each, method)]
+        candidates = unknown_like(method, found, known)
         if not candidates:
             if await self._is_too_young(method):
                 return Later(_ASK_AGAIN_S, "the vault does not show it yet")
@@ -208,11 +195,12 @@ class Mender:
         return end
 
     async def _fail(self, method: Method, word: str) -> End:
+        """Call a method `failed`. The vault may still store it: that is looked for from now on."""
         async with self._pool.acquire() as connection:
             await method_rows.record_failed(
                 connection, key_of(method), Failure(word), ends_work=False
             )
-        return Done()
+        return await next_look(self._pool, method)
 
     async def _is_too_young(self, method: Method) -> bool:
         """Whether the vault may still come to know it, or its call may still run."""

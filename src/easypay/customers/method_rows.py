@@ -12,17 +12,15 @@ from uuid import UUID
 import msgspec
 
 from easypay import ids
-from easypay.customers import events
+from easypay.customers import events, profile_rows, vault_work
 from easypay.customers.model import (
     METHOD_COLUMNS,
     MOST_METHODS,
-    MOST_OF_PROFILE,
     Asked,
     Customer,
     Failure,
     FromPayment,
     Method,
-    MethodChange,
     MethodKey,
     NewMethod,
     Profile,
@@ -35,7 +33,6 @@ from easypay.customers.store import (
     check_same_request,
     check_version,
     find_method,
-    get_method,
     lock,
     lock_any,
     tell_of_method,
@@ -46,7 +43,6 @@ from easypay.processors.customer_vault import VaultedMethod
 
 Runner = Any
 
-_PROFILE_COLUMNS: Final = ", ".join(f"p.{name}" for name in Profile.__struct_fields__)
 _BY_REQUEST: Final = f"""
     SELECT {METHOD_COLUMNS} FROM payment_methods m
      WHERE m.merchant_id = $1 AND m.mode = $2 AND m.idempotency_key = $3
@@ -54,22 +50,6 @@ _BY_REQUEST: Final = f"""
 _COUNT: Final = """
     SELECT count(*) FROM payment_methods
      WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3 AND state IN ('making', 'active')
-"""
-# The customer's row is locked, so nobody else chooses at the same time.
-_TAKE_PLACE: Final = f"""
-    UPDATE customer_profiles p SET methods = methods + 1, adding = $4
-     WHERE p.merchant_id = $1 AND p.mode = $2 AND p.id = (
-           SELECT id FROM customer_profiles
-            WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3 AND login_id = $5
-              AND state = 'active' AND adding IS NULL AND methods < $6
-            ORDER BY id LIMIT 1)
-    RETURNING {_PROFILE_COLUMNS}
-"""
-_NEW_PROFILE: Final = f"""
-    INSERT INTO customer_profiles AS p (merchant_id, mode, id, customer_id, login_id, processor,
-        reference, methods, adding)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8)
-    RETURNING {_PROFILE_COLUMNS}
 """
 _NEW_METHOD: Final = f"""
     INSERT INTO payment_methods AS m (merchant_id, mode, id, customer_id, profile_id, login_id,
@@ -80,24 +60,6 @@ _NEW_METHOD: Final = f"""
         $19, $20)
     ON CONFLICT (merchant_id, mode, idempotency_key) DO NOTHING
     RETURNING {METHOD_COLUMNS}
-"""
-# What was just asked for is more than a worker knows that has claimed the row before: the next
-# attempt number fences it, so it cannot end the new work with the old.
-_WORK: Final = """
-    INSERT INTO vault_work AS w (merchant_id, mode, kind, id, due_at)
-    VALUES ($1, $2, $3, $4, db_now() + make_interval(secs => $5))
-    ON CONFLICT (merchant_id, mode, kind, id) DO UPDATE
-       SET due_at = excluded.due_at, parked_at = NULL, attempt = w.attempt + (w.attempt > 0)::int
-"""
-# Of a change that joins one that is under way: it is not put off by being asked for again.
-_WORK_GOES_ON: Final = """
-    INSERT INTO vault_work AS w (merchant_id, mode, kind, id, due_at)
-    VALUES ($1, $2, $3, $4, db_now() + make_interval(secs => $5))
-    ON CONFLICT (merchant_id, mode, kind, id) DO UPDATE
-       SET due_at = CASE WHEN w.parked_at IS NULL THEN w.due_at ELSE db_now() END, parked_at = NULL
-"""
-_NO_WORK: Final = """
-    DELETE FROM vault_work WHERE merchant_id = $1 AND mode = $2 AND kind = $3 AND id = $4
 """
 _LOCKED: Final = f"""
     SELECT {METHOD_COLUMNS} FROM payment_methods m
@@ -116,23 +78,6 @@ _STORED: Final = f"""
            stored_at = db_now(), version = version + 1, updated_at = db_now()
      WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
     RETURNING {METHOD_COLUMNS}
-"""
-_PROFILE_MADE: Final = """
-    UPDATE customer_profiles
-       SET customer_profile_id = $4, made_at = coalesce(made_at, db_now()),
-           adding = nullif(adding, $5),
-           state = CASE WHEN state IN ('making', 'failed') THEN $6 ELSE state END
-     WHERE merchant_id = $1 AND mode = $2 AND id = $3
-"""
-_GIVE_PLACE_BACK: Final = """
-    UPDATE customer_profiles
-       SET methods = greatest(0, methods - 1), adding = nullif(adding, $4),
-           state = CASE WHEN customer_profile_id IS NULL THEN 'failed' ELSE state END
-     WHERE merchant_id = $1 AND mode = $2 AND id = $3
-"""
-_PROFILE_IS_FULL: Final = """
-    UPDATE customer_profiles SET methods = greatest(methods, $5), adding = nullif(adding, $4)
-     WHERE merchant_id = $1 AND mode = $2 AND id = $3
 """
 _MOVE: Final = f"""
     UPDATE payment_methods m SET profile_id = $4, customer_profile_id = NULL
@@ -158,44 +103,11 @@ _DEFAULT_IF_NONE: Final = """
     UPDATE customers SET default_method = $4, version = version + 1, updated_at = db_now()
      WHERE merchant_id = $1 AND mode = $2 AND id = $3 AND default_method IS NULL
 """
-_SET_DEFAULT: Final = """
-    UPDATE customers SET default_method = $4, version = version + 1, updated_at = db_now()
-     WHERE merchant_id = $1 AND mode = $2 AND id = $3
-"""
 _SET_STATE: Final = f"""
     UPDATE payment_methods m
        SET state = $4, wanted = NULL, version = version + 1, updated_at = db_now()
      WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
     RETURNING {METHOD_COLUMNS}
-"""
-_NEXT_VERSION: Final = f"""
-    UPDATE payment_methods m SET version = version + 1, updated_at = db_now()
-     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
-    RETURNING {METHOD_COLUMNS}
-"""
-_WANT: Final = f"""
-    UPDATE payment_methods m SET wanted = coalesce(m.wanted, '{{}}') || $4::jsonb
-     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
-    RETURNING {METHOD_COLUMNS}
-"""
-_CHANGED: Final = f"""
-    UPDATE payment_methods m
-       SET exp_month = coalesce($4, m.exp_month), exp_year = coalesce($5, m.exp_year),
-           billing_address = coalesce($6::jsonb, m.billing_address),
-           expiring_told_at = CASE WHEN $4 IS NULL AND $5 IS NULL THEN m.expiring_told_at END,
-           wanted = CASE WHEN m.wanted <> $7::jsonb THEN m.wanted END,
-           version = version + 1, updated_at = db_now()
-     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
-    RETURNING {METHOD_COLUMNS}
-"""
-_UNWANTED: Final = f"""
-    UPDATE payment_methods m SET wanted = CASE WHEN m.wanted <> $4::jsonb THEN m.wanted END
-     WHERE m.merchant_id = $1 AND m.mode = $2 AND m.id = $3
-    RETURNING {METHOD_COLUMNS}
-"""
-_PROFILE: Final = f"""
-    SELECT {_PROFILE_COLUMNS} FROM customer_profiles p
-     WHERE p.merchant_id = $1 AND p.mode = $2 AND p.id = $3
 """
 _PROFILE_GONE: Final = """
     UPDATE customer_profiles SET state = 'deleted', methods = 0, adding = NULL
@@ -271,17 +183,19 @@ async def begin(
         earlier = await made_by(connection, asked)
         if earlier is not None:
             if earlier.state is State.MAKING:
-                await connection.execute(_IS_SHOWN, *_of(key_of(earlier)))
+                await connection.execute(_IS_SHOWN, *of(key_of(earlier)))
             return earlier
         who = (asked.merchant_id, asked.mode)
         if await connection.fetchval(_COUNT, *who, customer_id) >= MOST_METHODS:
             why = f"A customer can have {MOST_METHODS} payment methods. Delete one first."
             raise ValidationFailed.of([FieldError("#/payment_method", "too_many", why)])
         method_id = ids.new_id()
-        profile = await _place(connection, asked, customer_id, login_id, processor, method_id)
+        profile = await profile_rows.take_place(
+            connection, *who, customer_id, login_id, processor, method_id
+        )
         row = await _insert(connection, asked, customer_id, method_id, profile, new)
         if row is not None:
-            await connection.execute(_WORK, *who, "method", method_id, call_s)
+            await vault_work.begin(connection, "method", *who, method_id, call_s)
             return Begun(method_of(row), profile)
         raise _KeyTaken
     raise AssertionError("unreachable")
@@ -301,44 +215,6 @@ async def begin_once(connection: Runner, asked: Asked, *rest: Any) -> Begun | Me
         return earlier
 
 
-async def _place(
-    connection: Runner,
-    asked: Asked,
-    customer_id: UUID,
-    login_id: UUID,
-    processor: str,
-    method_id: UUID,
-) -> Profile:
-    """Take a place in a profile that has one and in which nothing is being stored; else make a
-    profile."""
-    row = await connection.fetchrow(
-        _TAKE_PLACE,
-        *(asked.merchant_id, asked.mode, customer_id, method_id, login_id, MOST_OF_PROFILE),
-    )
-    if row is None:
-        row = await _new_profile(
-            connection, asked.merchant_id, asked.mode, customer_id, login_id, processor, method_id
-        )
-    return Profile(*row)
-
-
-async def _new_profile(
-    connection: Runner,
-    merchant_id: UUID,
-    mode: Mode,
-    customer_id: UUID,
-    login_id: UUID,
-    processor: str,
-    method_id: UUID,
-) -> Any:
-    profile_id = ids.new_id()
-    return await connection.fetchrow(
-        _NEW_PROFILE,
-        *(merchant_id, mode, profile_id, customer_id, login_id, processor),
-        *(ids.reference(profile_id), method_id),
-    )
-
-
 async def _insert(
     connection: Runner,
     asked: Asked,
@@ -354,7 +230,7 @@ async def _insert(
         *(profile.processor, profile.customer_profile_id, new.type, new.source),
         source.payment_id if isinstance(source, FromPayment) else None,
         *(new.brand, new.last4, new.exp_month, new.exp_year, new.card_fingerprint),
-        _json(new.billing_address),
+        as_json(new.billing_address),
         *(new.network_transaction_id, asked.key, asked.fingerprint),
     )
 
@@ -364,22 +240,20 @@ async def to_new_profile(connection: Runner, begun: Begun, call_s: float, *, ful
     (`full`), or the processor does not know it."""
     key = key_of(begun.method)
     async with connection.transaction():
-        _, method = await _lock(connection, key)
+        _, method = await lock_method(connection, key)
         if method.state is not State.MAKING:
             return Begun(method, begun.profile)
-        where = (key.merchant_id, key.mode, begun.profile.id)
         if full:
-            await connection.execute(_PROFILE_IS_FULL, *where, key.id, MOST_OF_PROFILE)
+            await profile_rows.record_full(connection, method)
         else:
-            await connection.execute(_GIVE_PLACE_BACK, *where, key.id)
-        row = await _new_profile(
+            await profile_rows.give_place_back(connection, method)
+        profile = await profile_rows.make(
             connection,
             *(key.merchant_id, key.mode, method.customer_id),
             *(method.login_id, method.processor, key.id),
         )
-        profile = Profile(*row)
         moved = await connection.fetchrow(_MOVE, key.merchant_id, key.mode, key.id, profile.id)
-        await connection.execute(_WORK, key.merchant_id, key.mode, "method", key.id, call_s)
+        await vault_work.begin(connection, "method", *of(key), call_s)
     return Begun(method_of(moved), profile)
 
 
@@ -390,7 +264,9 @@ async def record_stored(
     `same_as` if the processor had the same card already; `deleting` if its customer was deleted
     meanwhile. `ends_work`: the caller does not hold the row of the work list."""
     async with connection.transaction():
-        customer, method = await _lock(connection, key)
+        customer, method = await lock_method(connection, key)
+        if method.state is State.FAILED:  # a worker was sooner, and has told the shop so
+            await vault_work.begin(connection, "method", *of(key), 0.0)
         if method.state is not State.MAKING:
             return method
         twin = await connection.fetchrow(
@@ -408,15 +284,15 @@ async def record_stored(
             *(found.brand, found.last4, found.exp_month, found.exp_year),
         )
         method = method_of(row)
-        await _profile_made(connection, method, found, "deleting" if gone else "active")
+        await profile_rows.record_made(connection, method, found, "deleting" if gone else "active")
         if ends_work or gone:
-            await _end_work(connection, key)
+            await end_work(connection, key)
         if gone:
             await _want_deleted(connection, method)
             return method
         who = (key.merchant_id, key.mode, method.customer_id)
         await connection.execute(_DEFAULT_IF_NONE, *who, key.id)
-        method = await _with_default(connection, method)
+        method = await with_default(connection, method)
         await tell_of_method(connection, method, events.METHOD_CREATED)
     return method
 
@@ -427,33 +303,23 @@ async def _record_twin(
     """Record that the processor had the card already, as another method of ours."""
     key = key_of(method)
     is_going = twin.state is State.DELETING
-    failure = _json(Failure(BEING_DELETED if is_going else STORED_BEFORE))
+    failure = as_json(Failure(BEING_DELETED if is_going else STORED_BEFORE))
     same_as = None if is_going else twin.id
-    await _profile_made(connection, method, found, "active")
-    await connection.execute(_GIVE_PLACE_BACK, key.merchant_id, key.mode, method.profile_id, key.id)
-    row = await connection.fetchrow(_FAILED, *_of(key), failure, same_as)
+    await profile_rows.record_made(connection, method, found, "active")
+    await profile_rows.give_place_back(connection, method)
+    row = await connection.fetchrow(_FAILED, *of(key), failure, same_as)
     if ends_work:
-        await _end_work(connection, key)
+        await end_work(connection, key)
     return method_of(row)
-
-
-async def _profile_made(
-    connection: Runner, method: Method, found: VaultedMethod, state: str
-) -> None:
-    await connection.execute(
-        _PROFILE_MADE,
-        *(method.merchant_id, method.mode, method.profile_id),
-        *(found.ids.customer_profile_id, method.id, state),
-    )
 
 
 async def _want_deleted(connection: Runner, method: Method) -> None:
     """Let a worker delete what was stored for a customer that was deleted meanwhile."""
     who = (method.merchant_id, method.mode)
-    await connection.execute(_WORK, *who, "method", method.id, 0.0)
-    profile = await profile_of(connection, method.merchant_id, method.mode, method.profile_id)
+    await vault_work.begin(connection, "method", *who, method.id, 0.0)
+    profile = await profile_rows.get(connection, *who, method.profile_id)
     if profile.state == "deleting":
-        await connection.execute(_WORK, *who, "profile", profile.id, 0.0)
+        await vault_work.begin(connection, "profile", *who, profile.id, 0.0)
 
 
 async def record_failed(
@@ -467,16 +333,14 @@ async def record_failed(
     """Record that a method was not stored. `told`: the shop has its answer, so no event is written.
     Does nothing if its outcome was recorded before."""
     async with connection.transaction():
-        _, method = await _lock(connection, key)
+        _, method = await lock_method(connection, key)
         if method.state is not State.MAKING:
             return method
-        await connection.execute(
-            _GIVE_PLACE_BACK, key.merchant_id, key.mode, method.profile_id, key.id
-        )
-        row = await connection.fetchrow(_FAILED, *_of(key), _json(failure), None)
+        await profile_rows.give_place_back(connection, method)
+        row = await connection.fetchrow(_FAILED, *of(key), as_json(failure), None)
         method = method_of(row)
         if ends_work:
-            await _end_work(connection, key)
+            await end_work(connection, key)
         if not told:
             await tell_of_method(connection, method, events.METHOD_UPDATED)
     return method
@@ -486,20 +350,13 @@ async def forget(connection: Runner, key: MethodKey) -> None:
     """Remove the intent of a method of which it is proven that nothing was sent: its key is unused
     again. If a repeat was told of the method meanwhile, it becomes `failed` instead."""
     async with connection.transaction():
-        _, method = await _lock(connection, key)
+        _, method = await lock_method(connection, key)
         if method.state is State.MAKING and method.version > FIRST_VERSION:
             await record_failed(connection, key, Failure(NOT_SENT))
         elif method.state is State.MAKING:
-            await connection.execute(
-                _GIVE_PLACE_BACK, key.merchant_id, key.mode, method.profile_id, key.id
-            )
-            await connection.execute(_FORGET, *_of(key))
-            await _end_work(connection, key)
-
-
-async def look_soon(runner: Runner, key: MethodKey, in_s: float) -> None:
-    """Let a worker look after a method in `in_s` seconds."""
-    await runner.execute(_WORK, key.merchant_id, key.mode, "method", key.id, in_s)
+            await profile_rows.give_place_back(connection, method)
+            await connection.execute(_FORGET, *of(key))
+            await end_work(connection, key)
 
 
 # deleting one ------------------------------------------------------------------------------------
@@ -520,7 +377,7 @@ async def delete(
     """
     key = MethodKey(merchant_id, mode, method_id)
     async with connection.transaction():
-        _, method = await _lock(connection, key)
+        _, method = await lock_method(connection, key)
         if method.state in (State.DELETING, State.DELETED):
             return method
         check_version(method.version, version, "payment method")
@@ -530,10 +387,10 @@ async def delete(
                 "answered."
             )
         state = State.DELETING if method.state is State.ACTIVE else State.DELETED
-        method = method_of(await connection.fetchrow(_SET_STATE, *_of(key), state))
+        method = method_of(await connection.fetchrow(_SET_STATE, *of(key), state))
         if state is State.DELETING:
             await _no_longer_default(connection, method)
-            await connection.execute(_WORK, merchant_id, mode, "method", method_id, call_s)
+            await vault_work.begin(connection, "method", *of(key), call_s)
             await tell_of_method(connection, method, events.METHOD_DELETED)
     return method
 
@@ -553,27 +410,23 @@ async def _no_longer_default(connection: Runner, method: Method) -> None:
 async def record_deleted(connection: Runner, key: MethodKey, *, ends_work: bool = True) -> Method:
     """Record that the processor does not have a method any more."""
     async with connection.transaction():
-        _, method = await _lock(connection, key)
+        _, method = await lock_method(connection, key)
         if method.state is State.DELETING:
-            method = method_of(await connection.fetchrow(_SET_STATE, *_of(key), State.DELETED))
-            await connection.execute(
-                _GIVE_PLACE_BACK, key.merchant_id, key.mode, method.profile_id, key.id
-            )
+            method = method_of(await connection.fetchrow(_SET_STATE, *of(key), State.DELETED))
+            await profile_rows.give_place_back(connection, method)
         if ends_work:
-            await _end_work(connection, key)
+            await end_work(connection, key)
     return method
 
 
 async def record_gone(connection: Runner, key: MethodKey) -> Method:
     """Record that somebody has deleted an active method at the processor."""
     async with connection.transaction():
-        _, method = await _lock(connection, key)
+        _, method = await lock_method(connection, key)
         if method.state is not State.ACTIVE:
             return method
-        method = method_of(await connection.fetchrow(_SET_STATE, *_of(key), State.DELETED))
-        await connection.execute(
-            _GIVE_PLACE_BACK, key.merchant_id, key.mode, method.profile_id, key.id
-        )
+        method = method_of(await connection.fetchrow(_SET_STATE, *of(key), State.DELETED))
+        await profile_rows.give_place_back(connection, method)
         await _no_longer_default(connection, method)
         await tell_of_method(connection, method, events.METHOD_DELETED)
     return method
@@ -599,112 +452,17 @@ async def record_profile_gone(
         rows = await connection.fetch(_METHODS_GONE, merchant_id, mode, profile_id, customer_id)
         for was_active, *row in rows:
             method = method_of(row)
-            await _end_work(connection, key_of(method))
+            await end_work(connection, key_of(method))
             if was_active:
                 await _no_longer_default(connection, method)
                 await tell_of_method(connection, method, events.METHOD_DELETED)
                 lost.append(method)
         if ends_work:
-            await connection.execute(_NO_WORK, merchant_id, mode, "profile", profile_id)
+            await vault_work.end(connection, "profile", merchant_id, mode, profile_id)
     return lost
 
 
-# changing one ------------------------------------------------------------------------------------
-
-
-async def want(
-    connection: Runner,
-    merchant_id: UUID,
-    mode: Mode,
-    method_id: UUID,
-    change: MethodChange,
-    version: int | None,
-    call_s: float,
-    *,
-    default: bool,
-) -> tuple[Method, bool]:
-    """Make a method its customer's default (`default`), and commit the intent to change it at the
-    processor, if anything is to change there. Return it, and whether it is to be sent now: not
-    while an earlier change is under way, as the processor may carry out the two in either order.
-
-    Raises NotFound and PreconditionFailed; and RequestInProgress while it is being stored.
-    """
-    async with connection.transaction():
-        found = await get_method(connection, merchant_id, mode, method_id)
-        customer, method = await _lock(connection, MethodKey(merchant_id, mode, method_id))
-        check_version(method.version, version, "payment method")
-        if method.state is not State.ACTIVE:
-            await get_method(connection, merchant_id, mode, method_id)  # raises NotFound if deleted
-            raise RequestInProgress(
-                f"The payment method is {found.state}: only an active one can be changed."
-            )
-        if default and customer.default_method != method_id:
-            await connection.execute(_SET_DEFAULT, merchant_id, mode, method.customer_id, method_id)
-        is_first = method.wanted is None
-        if change != MethodChange():
-            row = await connection.fetchrow(_WANT, merchant_id, mode, method_id, _json(change))
-            method = method_of(row)
-            work = _WORK if is_first else _WORK_GOES_ON
-            await connection.execute(work, merchant_id, mode, "method", method_id, call_s)
-        elif default and customer.default_method != method_id:
-            row = await connection.fetchrow(_NEXT_VERSION, merchant_id, mode, method_id)
-            method = await _with_default(connection, method_of(row))
-            await tell_of_method(connection, method, events.METHOD_UPDATED)
-        return await _with_default(connection, method), is_first and change != MethodChange()
-
-
-async def record_changed(
-    connection: Runner, key: MethodKey, wanted: str, *, ends_work: bool = True
-) -> Method:
-    """Record that the processor has made a change. `wanted`: what was sent, as the row had it; what
-    another request wanted since then is still to be sent. If nothing is wanted any more, somebody
-    else has recorded it, and there may have been other changes since."""
-    change = msgspec.json.decode(wanted, type=MethodChange)
-    async with connection.transaction():
-        _, method = await _lock(connection, key)
-        if method.state is not State.ACTIVE or method.wanted is None:
-            return method
-        row = await connection.fetchrow(
-            _CHANGED,
-            *_of(key),
-            *(change.exp_month, change.exp_year, _json(change.billing_address), wanted),
-        )
-        method = await _with_default(connection, method_of(row))
-        if ends_work:
-            await _end_change(connection, method)
-        await tell_of_method(connection, method, events.METHOD_UPDATED)
-    return method
-
-
-async def unwant(
-    connection: Runner, key: MethodKey, wanted: str, *, ends_work: bool = True
-) -> None:
-    """Record that a change was refused, or proven not to have been sent. Does nothing if the method
-    was deleted meanwhile: what is left to do is the deletion's."""
-    async with connection.transaction():
-        _, method = await _lock(connection, key)
-        if method.state is not State.ACTIVE:
-            return
-        row = await connection.fetchrow(_UNWANTED, *_of(key), wanted)
-        if ends_work:
-            await _end_change(connection, method_of(row))
-
-
-async def _end_change(connection: Runner, method: Method) -> None:
-    """End the work of a change. What another request wanted meanwhile a worker does now."""
-    key = key_of(method)
-    if method.wanted is None:
-        await _end_work(connection, key)
-    else:
-        await connection.execute(_WORK, key.merchant_id, key.mode, "method", key.id, 0.0)
-
-
 # reading -----------------------------------------------------------------------------------------
-
-
-async def profile_of(runner: Runner, merchant_id: UUID, mode: Mode, profile_id: UUID) -> Profile:
-    """Return a profile."""
-    return Profile(*await runner.fetchrow(_PROFILE, merchant_id, mode, profile_id))
 
 
 async def known_ids(runner: Runner, method: Method) -> set[str]:
@@ -715,28 +473,32 @@ async def known_ids(runner: Runner, method: Method) -> set[str]:
     return {row[0] for row in rows}
 
 
-async def _lock(connection: Runner, key: MethodKey) -> tuple[Customer, Method]:
+async def lock_method(connection: Runner, key: MethodKey) -> tuple[Customer, Method]:
     """Lock a method and its customer, the customer first."""
     method = await find_method(connection, key.merchant_id, key.mode, key.id)
     if method is None:
         raise NotFound(f"there is no payment method {ids.typed(ids.PAYMENT_METHOD, key.id)}")
     customer = await lock_any(connection, method)
-    return customer, method_of(await connection.fetchrow(_LOCKED, *_of(key)))
+    return customer, method_of(await connection.fetchrow(_LOCKED, *of(key)))
 
 
-async def _with_default(connection: Runner, method: Method) -> Method:
+async def with_default(connection: Runner, method: Method) -> Method:
+    """Return a method with what it is to its customer."""
     found = await find_method(connection, method.merchant_id, method.mode, method.id)
     assert found is not None
     return found
 
 
-async def _end_work(connection: Runner, key: MethodKey) -> None:
-    await connection.execute(_NO_WORK, key.merchant_id, key.mode, "method", key.id)
+async def end_work(connection: Runner, key: MethodKey) -> None:
+    """Record that nothing is left to do about a method at the vault."""
+    await vault_work.end(connection, "method", *of(key))
 
 
-def _of(key: MethodKey) -> tuple[UUID, Mode, UUID]:
+def of(key: MethodKey) -> tuple[UUID, Mode, UUID]:
+    """Return the arguments by which statements find a method."""
     return key.merchant_id, key.mode, key.id
 
 
-def _json(value: msgspec.Struct | None) -> str | None:
+def as_json(value: msgspec.Struct | None) -> str | None:
+    """Return a value as a column of JSON has it."""
     return None if value is None else msgspec.json.encode(value).decode()

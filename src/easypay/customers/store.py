@@ -27,8 +27,8 @@ from easypay.customers.model import (
     customer_of,
     method_of,
 )
+from easypay.customers.refusals import AMBIGUOUS, NOT_STORED
 from easypay.customers.views import customer_view, method_view
-from easypay.db.work_list import WorkList
 from easypay.errors import (
     FieldError,
     IdempotencyKeyReused,
@@ -39,12 +39,6 @@ from easypay.errors import (
 from easypay.mode import MODE, Mode
 
 Runner = Any
-
-VAULT_WORK: Final = WorkList(
-    "vault_work",
-    key=(("merchant_id", "uuid"), ("mode", "text"), ("kind", "text"), ("id", "uuid")),
-)
-"""The work list of what is left to do at the processor's vault."""
 
 _REFERENCE_INDEX: Final = "customers_reference"
 _BY_KEY: Final = f"""
@@ -88,10 +82,16 @@ _DELETE_METHODS: Final = f"""
      WHERE m.merchant_id = $1 AND m.mode = $2 AND m.customer_id = $3 AND m.state = 'active'
     RETURNING {METHOD_COLUMNS}
 """
-_DELETE_PROFILES: Final = """
+# A profile that was never shown may have been made late, unless its creation was refused.
+_DELETE_PROFILES: Final = f"""
     WITH gone AS (
-        UPDATE customer_profiles SET state = 'deleting'
-         WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3 AND state = 'active'
+        UPDATE customer_profiles p SET state = 'deleting'
+         WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3
+           AND (state = 'active' OR (state = 'failed' AND EXISTS (
+                SELECT FROM payment_methods m
+                 WHERE m.merchant_id = p.merchant_id AND m.mode = p.mode
+                   AND m.customer_id = p.customer_id AND m.profile_id = p.id
+                   AND m.failure->>'word' IN ('{NOT_STORED}', '{AMBIGUOUS}'))))
         RETURNING merchant_id, mode, id
     )
     INSERT INTO vault_work AS w (merchant_id, mode, kind, id, due_at)

@@ -37,7 +37,8 @@ from easypay.compaction import run as compaction
 from easypay.compaction.compact import Done
 from easypay.customers.erasure import Eraser
 from easypay.customers.expiring import tell_of_expiring
-from easypay.customers.flows import Customers, vaults_of
+from easypay.customers.flows import Customers
+from easypay.customers.vault_calls import VaultCalls, vaults_of
 from easypay.db import connection_budget, partitions
 from easypay.db.connections import LOST, Lane, Wanted
 from easypay.db.group_commit import CLOSE_WITHIN_S, GroupCommitter
@@ -376,19 +377,19 @@ class Gateway:
 
     def _build_customers(self) -> Customers:
         """Build what stores customers and their payment methods."""
-        return Customers(
+        self._vault_calls = VaultCalls(
             pool=self._clients_pool,
             vaults=vaults_of(self._processors),
             login_of=self._directory.login,
             deadline_s=self.settings.processor_deadline_s,
-            changed=partial(caching.customer_changed, self._caches),
         )
+        changed = partial(caching.customer_changed, self._caches)
+        return Customers(self._vault_calls, changed=changed)
 
     def _build_eraser(self) -> Eraser:
         """Build what erases customers, for the first seconds of each erasure."""
         return Eraser(
-            pool=self._clients_pool,
-            customers=self._customers,
+            self._vault_calls,
             call_s=2 * self.settings.processor_deadline_s,
             changed=partial(caching.customer_changed, self._caches),
             payments_changed=self._caches.payments_changed,

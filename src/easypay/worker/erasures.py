@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from easypay.cache.caches import Caches
 from easypay.customers.erasure import AT_ONCE_OF_WORKER, ERASURES, SCHEDULE, TURN_S, Eraser
-from easypay.customers.flows import Customers, vaults_of
+from easypay.customers.vault_calls import VaultCalls, vaults_of
 from easypay.db.work_loop import EndWatcher, WorkLoop
 from easypay.server import caching
 from easypay.settings import Settings
@@ -22,16 +22,14 @@ class Erasures:
         caches = Caches(settings.cache_near_bytes if settings.cache_url else 0)
         self._tell = caching.what_tells(settings, caches, parts.vault, parts.pool)
         changed = partial(caching.customer_changed, caches)
-        customers = Customers(
+        calls = VaultCalls(
             pool=parts.pool,
             vaults=vaults_of(parts.processors),
             login_of=parts.directory.login,
             deadline_s=settings.processor_deadline_s,
-            changed=changed,
         )
         eraser = Eraser(
-            pool=parts.pool,
-            customers=customers,
+            calls,
             call_s=0.0,
             changed=changed,
             payments_changed=caches.payments_changed,

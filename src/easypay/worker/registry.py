@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from easypay.batches.claims import GROUPS
 from easypay.customers.erasure import ERASURES
-from easypay.customers.store import VAULT_WORK
+from easypay.customers.vault_work import VAULT_WORK
 from easypay.db.work_list import WorkList
 from easypay.db.work_loop import EndWatcher
 from easypay.merchants.directory import Directory

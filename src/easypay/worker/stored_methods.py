@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any, Final
 
 from easypay.cache.caches import Caches
-from easypay.customers.flows import Customers, vaults_of
 from easypay.customers.mending import AT_ONCE, SCHEDULE, Mender
-from easypay.customers.store import VAULT_WORK
+from easypay.customers.vault_calls import VaultCalls, vaults_of
+from easypay.customers.vault_work import VAULT_WORK
 from easypay.db.work_loop import EndWatcher, WorkLoop
 from easypay.server import caching
 from easypay.settings import Settings
@@ -23,14 +23,13 @@ class StoredMethods:
         settings: Settings = parts.settings
         caches = Caches(settings.cache_near_bytes if settings.cache_url else 0)
         self._tell = caching.what_tells(settings, caches, parts.vault, parts.pool)
-        shared: dict[str, Any] = {
-            "pool": parts.pool,
-            "vaults": vaults_of(parts.processors),
-            "deadline_s": settings.processor_deadline_s,
-            "changed": partial(caching.customer_changed, caches),
-        }
-        customers = Customers(login_of=parts.directory.login, **shared)
-        mender = Mender(customers=customers, **shared)
+        calls = VaultCalls(
+            pool=parts.pool,
+            vaults=vaults_of(parts.processors),
+            login_of=parts.directory.login,
+            deadline_s=settings.processor_deadline_s,
+        )
+        mender = Mender(calls, changed=partial(caching.customer_changed, caches))
         self._loop = WorkLoop(
             "stored payment methods",
             VAULT_WORK,

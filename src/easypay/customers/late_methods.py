@@ -1,0 +1,130 @@
+"""Removes from the vault what it stored after we had called its creation `failed`.
+
+The shop was told that nothing was stored, so nobody would ever find such a card again. A worker
+looks for it during the day after the creation, each time after twice as long: `mending` calls
+`LateMethods`. If a customer is deleted, its profiles go at the processor with all that is in them,
+also a profile whose creation was called `failed` (`vault_calls`).
+
+Only the profile that the method was meant for is looked at, which has our reference. What is
+removed there is unknown to us and can be this method. The profile is held meanwhile, so no request
+can be storing there: it would find the late card and take it for its own.
+"""
+
+import logging
+from datetime import timedelta
+from typing import Any, Final, assert_never
+
+from easypay.customers import method_rows, profile_rows
+from easypay.customers.model import Method, Profile
+from easypay.customers.vault_calls import VaultCalls, why_not_deleted
+from easypay.db.work_list import Work
+from easypay.db.work_loop import Done, End, Later, Schedule
+from easypay.processors.base import Account
+from easypay.processors.customer_vault import (
+    FoundProfile,
+    NoProfile,
+    VaultedMethod,
+    VaultNotSent,
+    VaultUnknown,
+)
+
+log = logging.getLogger(__name__)
+
+LOOKED_FOR_S: Final = 86_400.0
+"""How long after its creation a method is looked for, in seconds."""
+LOOKING: Final = "it was not stored; looks whether the processor stores it late"
+_LEAST_PAUSE_S: Final = 60.0
+_ASK_AGAIN_S: Final = 10.0
+_AGE: Final = "SELECT db_now() - $1::timestamptz"
+
+
+async def next_look(runner: Any, method: Method) -> End:
+    """Return when a failed method is looked for again: when it is twice as old."""
+    age: timedelta = await runner.fetchval(_AGE, method.created_at)
+    age_s = age.total_seconds()
+    if age_s >= LOOKED_FOR_S:
+        return Done()
+    return Later(max(age_s, _LEAST_PAUSE_S), LOOKING)
+
+
+class LateMethods:
+    """Looks for failed methods. `schedule` says when an unanswered call is repeated."""
+
+    def __init__(self, calls: VaultCalls, schedule: Schedule) -> None:
+        self._calls = calls
+        self._schedule = schedule
+
+    async def look_for(self, work: Work, method: Method) -> End:
+        """Look once for what the vault may have stored of a failed method, and remove it."""
+        calls, who = self._calls, (method.merchant_id, method.mode)
+        profile = await profile_rows.get(calls.pool, *who, method.profile_id)
+        if profile.state == "deleted":
+            return Done()
+        account = await calls.account_of(method.merchant_id, method.login_id)
+        if account is None:
+            return self._schedule.after(work, "the processor account cannot be used")
+        if profile.customer_profile_id is not None and not await self._hold(method):
+            return Later(_ASK_AGAIN_S, "another method is being stored in the profile")
+        why_not = await self._remove(method, profile, account)
+        if why_not is not None:
+            return self._schedule.after(work, why_not)
+        await profile_rows.release(calls.pool, method)
+        return await next_look(calls.pool, method)
+
+    async def _hold(self, method: Method) -> bool:
+        async with self._calls.pool.acquire() as connection:
+            return await profile_rows.hold(connection, method)
+
+    async def _remove(self, method: Method, profile: Profile, account: Account) -> str | None:
+        """Remove what can be the method. Return why that is not certain; None if it is."""
+        found = await self._calls.look_at(profile, account)
+        match found:
+            case FoundProfile() if profile.customer_profile_id is None:
+                log.warning("profile %s was made late; it is removed", profile.id)
+                vault = self._calls.vault(profile.processor)
+                answer = await vault.delete_profile(
+                    account, found.customer_profile_id, self._calls.deadline()
+                )
+                return why_not_deleted(answer)
+            case FoundProfile():
+                return await self._remove_some(method, found, account)
+            case NoProfile():
+                return None
+            case VaultNotSent() | VaultUnknown():
+                return found.reason
+            case _:
+                assert_never(found)
+
+    async def _remove_some(
+        self, method: Method, found: FoundProfile, account: Account
+    ) -> str | None:
+        known = await method_rows.known_ids(self._calls.pool, method)
+        vault = self._calls.vault(method.processor)
+        for each in unknown_like(method, found, known):
+            log.warning("payment method %s was stored late; it is removed", method.id)
+            answer = await vault.delete_method(account, each.ids, self._calls.deadline())
+            why_not = why_not_deleted(answer)
+            if why_not is not None:
+                return why_not
+        return None
+
+
+def unknown_like(method: Method, found: FoundProfile, known: set[str]) -> list[VaultedMethod]:
+    """Return the methods of a profile that are not known here and can be this one. Pure."""
+    return [
+        each
+        for each in found.methods
+        if each.ids.payment_profile_id not in known and _shows(each, method)
+    ]
+
+
+def _shows(method: VaultedMethod, of: Method) -> bool:
+    """Whether a method of the vault can be this one, by what is known of it."""
+    return all(
+        known is None or there is None or known == there
+        for known, there in (
+            (of.last4, method.last4),
+            (of.exp_month, method.exp_month),
+            (of.exp_year, method.exp_year),
+        )
+    )
