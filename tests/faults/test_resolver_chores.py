@@ -82,6 +82,20 @@ async def test_a_killed_process_s_inquiries_are_soon_made_by_another(stack: Stac
     assert await audit(stack, shop) == []
 
 
+async def test_a_database_clock_that_was_set_back_delays_no_inquiry(stack: Stack) -> None:
+    """The inquiry is due in two hours, and the lease of a killed process ends then."""
+    killed = await stack.gateway(**QUICK)
+    shop = await stack.shop(killed)
+    await stack.move_clock(7200)
+    payment_id = await lost_with_a_slow_account(stack, shop)
+    killed.kill()
+    await stack.simulator.clear_faults()
+    await stack.move_clock(0)
+    another = await stack.gateway(**QUICK)
+    await shop.at(another.url).becomes(payment_id, "captured", within_s=10)
+    assert await audit(stack, shop) == []
+
+
 async def test_operations_never_sent_in_an_outage_do_not_delay_new_unknowns(quick: Stack) -> None:
     """Over a hundred unsent payments end by themselves, and a lost reply does not wait for them."""
     shop = await quick.shop(quick.only_gateway)

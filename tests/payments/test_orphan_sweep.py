@@ -87,7 +87,7 @@ async def test_each_operation_is_looked_at_a_few_times(pool: Pool) -> None:
     for index in await pool.fetch(_SUMMARIZED):
         await pool.execute("SELECT brin_summarize_new_values($1::oid)", index[0])
     await pool.execute("UPDATE sweeps SET swept_below = $1", ids.lowest_id_at(BEGAN))
-    sweeps = [Sweep(pool, abandoned_after_s=ABANDONED_S, poll_s=1) for _ in range(2)]
+    sweeps = [Sweep(pool, abandoned_after_s=ABANDONED_S) for _ in range(2)]
     before = await _pages(pool)
     for second in range(LASTS_S + 2 * ABANDONED_S):
         await _at(pool, second)
@@ -103,7 +103,7 @@ async def test_each_operation_is_looked_at_a_few_times(pool: Pool) -> None:
 async def test_a_lost_operation_is_found_soon_whatever_its_hosts_clock(
     pool: Pool, ahead_s: float
 ) -> None:
-    sweep = Sweep(pool, abandoned_after_s=ABANDONED_S, poll_s=1)
+    sweep = Sweep(pool, abandoned_after_s=ABANDONED_S)
     await pool.execute("UPDATE sweeps SET swept_below = $1", ids.lowest_id_at(BEGAN))
     await _begun(pool, 30, "in_flight", ahead_s=ahead_s)
     found_after = None

@@ -751,11 +751,11 @@ async def sweep(w: World) -> None:
     await w.connection.execute(
         "UPDATE sweeps SET swept_below = lowest_id_at(now() - interval '1 minute')"
     )
-    await orphan_sweep.Sweep(w.pool, abandoned_after_s=30, poll_s=1)._narrow(0)
+    await orphan_sweep.Sweep(w.pool, abandoned_after_s=30)._narrow(0)
 
 
 async def sweep_wide(w: World) -> None:
-    await orphan_sweep.Sweep(w.pool, abandoned_after_s=30, poll_s=1)._wide(0)
+    await orphan_sweep.Sweep(w.pool, abandoned_after_s=30)._wide(0)
 
 
 async def sweep_old_authorizations(w: World) -> None:

@@ -111,3 +111,11 @@ async def release(runner: Runner, work: AccountWork, holder: UUID) -> None:
     await runner.execute(
         "DELETE FROM account_passes WHERE account = $1 AND holder = $2", work.lease, holder
     )
+
+
+async def mind_the_clock(runner: Runner, longest_s: float) -> None:
+    """End leases that last for more than `longest_s` seconds: the database's clock was set back."""
+    await runner.execute(
+        "DELETE FROM account_passes WHERE leased_until > db_now() + make_interval(secs => $1)",
+        longest_s,
+    )

@@ -56,9 +56,7 @@ _STEPS: Final = 4
 """A narrow sweep is made so many times in the time after which an operation is abandoned, by all
 processes together. So it looks at each operation about `_STEPS` + 1 times."""
 _WIDE: Final = timedelta(hours=6)
-_WIDE_EVERY: Final = timedelta(minutes=10)
-_LOOK_WIDE_POLLS: Final = 5
-"""Number of steps between two checks whether a wide sweep is due."""
+_WIDE_EVERY_S: Final = 600.0
 _BUDGET_S: Final = 0.2
 """Time limit of one step, so that others have their turn."""
 
@@ -66,7 +64,7 @@ _BUDGET_S: Final = 0.2
 class Sweep:
     """Goes through operations slice by slice. One per process; processes take turns."""
 
-    def __init__(self, pool: Any, *, abandoned_after_s: float, poll_s: float) -> None:
+    def __init__(self, pool: Any, *, abandoned_after_s: float) -> None:
         self._pool = pool
         self._abandoned = timedelta(seconds=abandoned_after_s)
         self._slice = TimeSlice(
@@ -78,17 +76,16 @@ class Sweep:
         )
         self._wide_at: datetime | None = None
         """The position of the wide sweep; None between two wide sweeps."""
-        self._next_wide: datetime | None = None
-        self._look_wide_every_s = _LOOK_WIDE_POLLS * poll_s
-        self._look_wide_at = 0.0
+        self._next_wide_at = 0.0
+        """When to begin the next wide sweep, by `monotonic`. The database's clock may be set back,
+        and then only a wide sweep finds what is lost."""
 
     async def step(self) -> int:
         """Search new operations, then part of the wide range. Returns how many were listed."""
         ends = monotonic() + _BUDGET_S
         found = await self._narrow(ends)
-        if self._wide_at is None and monotonic() < self._look_wide_at:
+        if self._wide_at is None and monotonic() < self._next_wide_at:
             return found
-        self._look_wide_at = monotonic() + self._look_wide_every_s
         return found + await self._wide(ends)
 
     async def _narrow(self, ends: float) -> int:
@@ -118,17 +115,13 @@ class Sweep:
         while True:
             async with self._pool.acquire() as connection, connection.transaction():
                 now = await connection.fetchval("SELECT db_now()")
-                if self._wide_at is None:
-                    if self._next_wide is not None and now < self._next_wide:
-                        return found
-                    self._wide_at = now - _WIDE
-                low = self._wide_at
+                low = now - _WIDE if self._wide_at is None else self._wide_at
                 high = min(low + self._slice.length, now + _WIDE)
                 found += await self._look(connection, low, high)
                 await connection.execute(_SWEEP_HELD, ids.lowest_id_at(low), ids.lowest_id_at(high))
             self._wide_at = high
             if high >= now + _WIDE:
-                self._wide_at, self._next_wide = None, now + _WIDE_EVERY
+                self._wide_at, self._next_wide_at = None, monotonic() + _WIDE_EVERY_S
                 return found
             if monotonic() >= ends:
                 return found

@@ -58,6 +58,9 @@ _LONGEST_S: Final = 300.0
 _PAUSE_S: Final = 5.0
 """After a failed chore."""
 _EXPIRY_EVERY_S: Final = 60.0
+_CLOCK_EVERY_S: Final = 60.0
+_LONGEST_PAUSE_S: Final = 1_200.0
+"""Longer than the pauses between inquiries are, with the usual settings."""
 
 
 class Resolver:
@@ -83,13 +86,15 @@ class Resolver:
         self._processors = processors
         self._directory = directory
         self._not_sent_s = not_sent_s
+        pauses = (interval_s, gap_s, absent_after_s, not_sent_s, review_interval_s)
+        self._longest_s = max(_LONGEST_PAUSE_S, 2 * max(pauses))
         self._poll_s = poll_s
         self._holder = ids.new_id()
         self._rounds: dict[AccountWork, asyncio.Task[None]] = {}
         self._soon = asyncio.Semaphore(_SOON_AT_ONCE)
         self._old_authorizations = authorization_expiry.Sweep(pool)
         call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
-        self._sweep = Sweep(pool, abandoned_after_s=call_s, poll_s=poll_s)
+        self._sweep = Sweep(pool, abandoned_after_s=call_s)
         late = LateCharges(
             pool=pool, recorder=recorder, processors=processors, call_deadline_s=deadline_s
         )
@@ -127,6 +132,7 @@ class Resolver:
             ("accounts", self.start_rounds, self._poll_s),
             ("not sent", self.end_not_sent, self._poll_s),
             ("authorizations", self._old_authorizations.step, _EXPIRY_EVERY_S),
+            ("clock", self.mind_the_clock, _CLOCK_EVERY_S),
         )
         try:
             async with asyncio.TaskGroup() as group:
@@ -251,6 +257,18 @@ class Resolver:
             await store.close(self._pool, finished)
             ended += len(finished)
         return ended
+
+    async def mind_the_clock(self) -> None:
+        """Let no inquiry wait for an hour that has come already, if the database's clock is set
+        back."""
+        count = await store.mind_the_clock(self._pool, self._longest_s)
+        await account_lease.mind_the_clock(self._pool, 2 * _LEASE_S)
+        if count:
+            log.warning(
+                "inquiries about %d operations were due in the far future, and are due now: the "
+                "database's clock was set back",
+                count,
+            )
 
     # on demand ---------------------------------------------------------------------------------
 

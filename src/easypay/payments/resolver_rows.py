@@ -351,6 +351,19 @@ async def watch(
     )
 
 
+_NOT_AFTER_ALL: Final = """
+    UPDATE unresolved_operations SET next_inquiry_at = db_now()
+     WHERE next_inquiry_at > db_now() + make_interval(secs => $1)
+"""
+
+
+async def mind_the_clock(runner: Runner, longest_s: float) -> int:
+    """Make inquiries due that are due only in more than `longest_s` seconds, which must be longer
+    than any pause: the database's clock was set back. Returns how many."""
+    done: str = await runner.execute(_NOT_AFTER_ALL, longest_s)
+    return int(done.rpartition(" ")[2])
+
+
 # never sent --------------------------------------------------------------------------------------
 
 _CLAIM_NOT_SENT: Final = """
