@@ -17,6 +17,30 @@ def row() -> Work:
     return Work((ids.new_id(), ids.new_id()), (), 1, NOW, NOW, monotonic() + 60)
 
 
+async def test_after_a_failed_claim_the_ends_of_pieces_are_no_reason_to_hurry(
+    connection: Any,
+) -> None:
+    """While the database is away, every piece fails, too."""
+    claims = 0
+
+    async def claim() -> None:
+        nonlocal claims
+        claims += 1
+        for n in range(9):
+            loop.begin(row(), asyncio.sleep(0.03 * n))
+        raise ConnectionResetError("the database is away")
+
+    loop = ClaimLoop[Work](
+        "pieces", QUEUED, connection, claim, work_of=lambda work: work, poll_s=1.0
+    )
+    running = asyncio.create_task(loop.run())
+    await asyncio.sleep(0.3)
+    assert claims == 1
+    await loop.stop(1.0)
+    running.cancel()
+    await asyncio.wait([running])
+
+
 async def test_what_comes_one_by_one_is_claimed_together(connection: Any) -> None:
     """Each claim finds something, and pieces end all the time. Claims as quick as that would each
     have a begin and an end of their own."""

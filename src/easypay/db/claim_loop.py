@@ -92,7 +92,7 @@ class ClaimLoop(Generic[Piece]):
                 if not is_passing(error):
                     raise
                 log.warning("%s cannot be claimed: %s", self._name, error)
-                await self._rest(_AGAIN_S)
+                await asyncio.sleep(_AGAIN_S)  # what fails meanwhile, too, does not end the pause
                 continue
             if self._tasks:
                 busy_until = monotonic() + _STAYS_BUSY_S
