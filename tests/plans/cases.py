@@ -749,7 +749,7 @@ async def find_witnesses(w: World) -> None:
 
 async def sweep(w: World) -> None:
     await w.connection.execute(
-        "UPDATE sweeps SET swept_below = lowest_id_at(now() - interval '1 minute')"
+        "UPDATE sweeps SET swept_below = lowest_id_at(now() - interval '2 minutes')"
     )
     await orphan_sweep.Sweep(w.pool, abandoned_after_s=30)._narrow(0)
 
