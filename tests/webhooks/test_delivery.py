@@ -533,6 +533,12 @@ async def test_a_failure_is_recorded_once_though_the_answer_was_lost(bench: Benc
     assert len(await bench.attempts(endpoint)) == 2
 
 
+WAITS: Final = (
+    "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+    " WHERE NOT l.granted AND a.datname = current_database()"
+)
+
+
 async def test_a_row_that_changes_in_this_moment_is_recorded_once(bench: Bench) -> None:
     """Somebody makes a delivery due again while its success is recorded: the lock comes after that
     change, which the statement itself does not see."""
@@ -540,15 +546,11 @@ async def test_a_row_that_changes_in_this_moment_is_recorded_once(bench: Bench) 
     await bench.happen()
     (one,) = await claimed(bench)
     lane = bench.lane(queue.RECORD)
-    waits = (
-        "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " WHERE NOT l.granted AND a.datname = current_database()"
-    )
     async with bench.pool.acquire() as other, other.transaction():
         await other.execute("UPDATE webhook_deliveries SET due_at = db_now()")
         told = [queue.Told(one, ids.new_id(), clock.now(), 5, "delivered", status=200)]
         recording = asyncio.create_task(queue.record(lane, told))
-        await until(lambda: other.fetchval(waits), what="the statement waits for the row")
+        await until(lambda: other.fetchval(WAITS), what="the statement waits for the row")
     assert len((await recording).ids) == 1
     await lane.close()
     assert await bench.pool.fetchval("SELECT count(*) FROM webhook_deliveries") == 0
@@ -618,6 +620,40 @@ async def test_what_a_parked_event_held_back_is_claimed_at_once(
     async with bench.working():
         await bench.left(1)
     assert [got.id for got in bench.receiver.got] == [first, second]
+
+
+SLOW_CLOCK: Final = """
+    CREATE SCHEMA slow;
+    CREATE FUNCTION slow.db_now() RETURNS timestamptz VOLATILE LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_advisory_xact_lock_shared(7);
+            RETURN public.db_now();
+        END $$
+"""
+
+
+async def test_a_claim_leaves_what_changes_in_this_moment_to_the_next_one(bench: Bench) -> None:
+    """Between the claim's snapshot and its lock somebody makes the delivery due again. The row has
+    another place then, which the claim does not see: it takes nothing, and holds nothing."""
+    await bench.endpoint()
+    await bench.happen()
+    fan_out = FanOut(bench.dsn, limit_s=4.0)
+    assert await fan_out.step()
+    await fan_out.close()
+    settings = {**queue.LANE_SETTINGS, "search_path": "slow, public"}
+    lane = Lane(bench.dsn, "test", queue.claim_statement, lookups=True, settings=settings)
+    async with bench.pool.acquire() as other:
+        await other.execute(SLOW_CLOCK)
+        async with other.transaction():
+            await other.execute("SELECT pg_advisory_xact_lock(7)")
+            claiming = asyncio.create_task(queue.claim(lane, {}, of_each=1, most=1))
+            await until(lambda: other.fetchval(WAITS), what="the claim has begun")
+            await other.execute("UPDATE webhook_deliveries SET due_at = db_now()")
+        assert await claiming == []
+        await other.execute("DROP SCHEMA slow CASCADE")
+    await lane.close()
+    (one,) = await claimed(bench)
+    assert one.attempt == 1
 
 
 async def test_the_purge_deletes_what_nobody_waits_for(bench: Bench) -> None:
