@@ -848,6 +848,19 @@ async def test_a_plan_of_an_empty_table_serves_a_long_list(bench: Bench) -> None
     await lane.close()
 
 
+async def test_an_event_after_a_quiet_time_does_not_wait_for_the_next_claim(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_BUSY_FOR_S", 0.0)
+    monkeypatch.setattr(delivery, "IDLE_POLL_S", 60.0)
+    await bench.endpoint()
+    await bench.happen()
+    async with bench.working():
+        await bench.left()
+        await bench.happen()
+        await bench.left()
+
+
 async def test_the_fan_out_is_not_planned_for_each_step(bench: Bench) -> None:
     await bench.endpoint()
     fan_out = FanOut(bench.dsn, limit_s=4.0)

@@ -52,6 +52,9 @@ FOLLOW_S: Final = 0.01
 POLL_S: Final = 0.05
 """How often the list is looked at then. What is fanned out here is looked for at once."""
 IDLE_POLL_S: Final = 1.0
+IDLE_FOLLOW_S: Final = 0.1
+"""How often both are done after a quiet minute. To ask about the feed costs next to nothing, if
+anybody has an endpoint."""
 _BUSY_FOR_S: Final = 60.0
 """How long after the last delivery the lists are still looked at every `POLL_S`."""
 _AGAIN_S: Final = 1.0
@@ -186,8 +189,8 @@ class Deliverer:
                 log.warning("webhooks wait for the database: %s", error)
                 await asyncio.sleep(_AGAIN_S)
 
-    def _poll_s(self, busy_s: float) -> float:
-        return busy_s if monotonic() < self._busy_until else IDLE_POLL_S
+    def _poll_s(self, busy_s: float, idle_s: float) -> float:
+        return busy_s if monotonic() < self._busy_until else idle_s
 
     async def _follow(self) -> None:
         """Fan out what is new in the feed."""
@@ -197,7 +200,8 @@ class Deliverer:
             self._recent.note(made, began)
             self.wake()
         if not self._fan_out.is_behind:  # the feed gets nothing new so soon
-            await asyncio.sleep(self._poll_s(FOLLOW_S))
+            idle_s = IDLE_FOLLOW_S if self._fan_out.is_needed else IDLE_POLL_S
+            await asyncio.sleep(self._poll_s(FOLLOW_S, idle_s))
 
     async def _claim(self) -> None:
         """Claim what is due, and begin to send it."""
@@ -209,7 +213,7 @@ class Deliverer:
         finally:
             self._claiming = False
         try:
-            async with asyncio.timeout(self._poll_s(POLL_S)):
+            async with asyncio.timeout(self._poll_s(POLL_S, IDLE_POLL_S)):
                 await self._work.wait()
         except TimeoutError:
             pass

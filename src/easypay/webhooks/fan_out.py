@@ -152,6 +152,11 @@ class FanOut:
         self.is_behind = True
         return []  # another worker was quicker
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether anybody had an endpoint when the mark was read."""
+        return self._mark is not None
+
     async def close(self) -> None:
         """Close the connection."""
         await self._lane.close()
