@@ -20,7 +20,7 @@ from batches.batch_shop import (
 )
 from easypay import failpoints
 from harness import QUICK, Shop, Stack, all_known, audit, own_stack, until
-from harness.forked import ForkedWorkers, forked_workers
+from harness.forked import ForkedWorker, ForkedWorkers, forked_workers
 
 DEADLINE_S = 0.5
 OF_WORKERS = QUICK | {"processor_deadline_s": str(DEADLINE_S)}
@@ -233,28 +233,166 @@ async def test_lines_wait_while_the_processor_cannot_be_reached(
     assert await audit(stack, shop) == []
 
 
-async def test_a_line_that_was_never_sent_says_what_to_do(
-    stack: Stack, workers: ForkedWorkers
+IN_STATE = "SELECT count(*) FROM operations WHERE merchant_id = $1 AND state = '{}'"
+
+
+async def in_state(stack: Stack, shop: Shop, state: str) -> int:
+    found: int = await stack.value(IN_STATE.format(state), shop.merchant_id)
+    return found
+
+
+async def rests(shop: Shop, batch_id: str) -> bool:
+    """Whether nothing of a batch is under way."""
+    found = await batch_of(shop, batch_id)
+    return found["under_way"] == found["unknown"] == 0
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["", "killed"])
+async def test_a_pause_loses_no_line_that_was_never_sent(
+    stack: Stack, workers: ForkedWorkers, killed: bool
 ) -> None:
     """The batch is paused while the processor cannot be reached, for longer than an operation waits
-    to be repeated."""
+    to be repeated. One of its lines captures a payment."""
+    shop = await batch_shop(stack)
+    held = await shop.paid(capture="manual")
+    lines = [
+        await payment_line(stack, shop),
+        {"operation": "capture", "payment": held["id"]},
+    ]
+    batch = await uploaded(shop, lines, start="false")
+    path = f"/batches/{batch['id']}"
+    for move in ("start", "resume"):
+        async with stack.refusing():
+            await shop.post(f"{path}/{move}")
+            worker = await workers.start()
+
+            async def tried(worker: ForkedWorker = worker) -> bool:
+                """Stop the worker between two tries: what is killed in one may have been sent."""
+                worker.send(signal.SIGSTOP)
+                if await in_state(stack, shop, "not_sent") == 2:
+                    return True
+                worker.send(signal.SIGCONT)
+                return False
+
+            await until(tried, what="the lines were tried")
+            await shop.post(f"{path}/pause")
+            worker.send(signal.SIGKILL if killed else signal.SIGCONT)
+            if killed:
+                await worker.ends()
+                await leases_end(stack)
+                await workers.start()
+
+            async def ended() -> bool:
+                return await in_state(stack, shop, "not_sent") == 0
+
+            await until(ended, what="their operations have ended")
+            await until(partial(rests, shop, batch["id"]), what="nothing is under way")
+        assert (await batch_of(shop, batch["id"]))["waiting"] == 2
+    await shop.post(f"{path}/resume")
+    await until(partial(go_on, stack, shop, batch["id"]), what="the batch is done")
+    found = await results(shop, batch["id"])
+    assert [line["outcome"] for line in found] == ["captured", "captured"]
+    truth = await stack.simulator.truth(login=shop.login)
+    assert sorted(row["type"] for row in truth) == [
+        *("authCaptureTransaction", "authOnlyTransaction", "priorAuthCaptureTransaction")
+    ]
+    # Each payment that was never sent has failed, and nothing of it is left.
+    states = [each["status"] for each in await shop.all("/payments")]
+    assert sorted(states) == ["captured", "captured", "failed", "failed"]
+    assert await audit(stack, shop) == []
+
+
+async def go_on(stack: Stack, shop: Shop, batch_id: str) -> bool:
+    """Let no pause between attempts delay a batch. Return whether it is done."""
+    await stack.fetch("UPDATE batches SET turn_at = least(turn_at, db_now())")
+    return (await batch_of(shop, batch_id))["state"] == "done"
+
+
+async def test_of_a_cancelled_batch_a_line_that_was_never_sent_fails(
+    stack: Stack, workers: ForkedWorkers
+) -> None:
     shop = await batch_shop(stack)
     lines = [await payment_line(stack, shop)]
-    sql = "SELECT count(*) FROM operations WHERE merchant_id = $1 AND state = '{}'"
     async with stack.refusing():
         batch = await uploaded(shop, lines)
         await workers.start()
-        not_sent = partial(stack.value, sql.format("not_sent"), shop.merchant_id)
-        await until(not_sent, what="the line was tried")
-        await shop.post(f"/batches/{batch['id']}/pause")
-        absent = partial(stack.value, sql.format("absent"), shop.merchant_id)
-        await until(absent, what="its operation has ended")
-    await shop.post(f"/batches/{batch['id']}/resume")
-    await becomes(shop, batch["id"], "done")
+        await until(partial(in_state, stack, shop, "not_sent"), what="the line was tried")
+        await shop.post(f"/batches/{batch['id']}/cancel")
+        await until(partial(in_state, stack, shop, "absent"), what="its operation has ended")
+
+        async def has_failed() -> bool:
+            return (await batch_of(shop, batch["id"]))["failed"] == 1
+
+        await until(has_failed, what="the line has failed")
     (line,) = await results(shop, batch["id"])
-    assert (line["state"], line["outcome"]) == ("failed", "not_executed")
+    assert line["outcome"] == "not_executed"
     assert "send it again" in line["detail"]
     assert await charges(stack, shop) == 0
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["", "killed"])
+async def test_a_batch_may_be_paused_at_any_moment(
+    stack: Stack, workers: ForkedWorkers, killed: bool
+) -> None:
+    """Each time it comes to rest, and at the end each line was charged once. With kills a line that
+    was under way may have failed, with the proof that nothing was charged."""
+    shop = await batch_shop(stack)
+    lines = [await payment_line(stack, shop, amount=100 + n) for n in range(40)]
+    await stack.simulator.slow(shop.login, ms=20)
+    batch = await uploaded(shop, lines, at_once="10", start="false")
+    path = f"/batches/{batch['id']}"
+    worker = await workers.start()
+    await shop.post(f"{path}/start")
+    for so_many in (1, 12, 25, 33):
+
+        async def sent(so_many: int = so_many) -> bool:
+            return await charges(stack, shop) >= so_many
+
+        await until(sent, what=f"{so_many} lines were sent")
+        await shop.post(f"{path}/pause")
+        if killed:
+            worker.send(signal.SIGKILL)
+            await worker.ends()
+            await time_passes(stack)
+            worker = await workers.start()
+        await until(partial(rests, shop, batch["id"]), what="nothing is under way")
+        paused = await batch_of(shop, batch["id"])
+        assert paused["done"] + paused["failed"] + paused["waiting"] == 40
+        assert paused["done"] == await charges(stack, shop)
+        await shop.post(f"{path}/resume")
+    done = await becomes(shop, batch["id"], "done")
+    assert done["done"] == await charges(stack, shop)
+    assert done["failed"] <= (4 * 10 if killed else 0)
+    assert len({each["payment_id"] for each in await results(shop, batch["id"])}) == 40
+    assert await audit(stack, shop) == []
+
+
+async def test_the_tries_of_a_line_are_bounded(stack: Stack, workers: ForkedWorkers) -> None:
+    """Its payment is busy, so it is tried again and again. What was begun is remembered."""
+    shop = await batch_shop(stack)
+    batch = await uploaded(shop, [await payment_line(stack, shop)], start="false")
+    async with stack.refusing():
+        await shop.post(f"/batches/{batch['id']}/start")
+        worker = await workers.start(not_sent_ends_after_s="30")
+        await until(partial(in_state, stack, shop, "not_sent"), what="the line was tried")
+        worker.send(signal.SIGKILL)
+        await worker.ends()
+    (begun,) = await stack.value(TRIED, shop.merchant_id)
+    await stack.fetch(
+        "UPDATE batch_lines SET tried = tried || (SELECT array_agg(gen_random_uuid())"
+        " FROM generate_series(1, 500)) WHERE merchant_id = $1",
+        shop.merchant_id,
+    )
+    await leases_end(stack)
+    await workers.start()
+    await until(partial(go_on, stack, shop, batch["id"]), what="the batch is done")
+    tried = await stack.value(TRIED, shop.merchant_id)
+    assert tried[0] == begun
+    assert len(tried) <= 20
+    assert await charges(stack, shop) == 1
+
+
+TRIED = "SELECT tried FROM batch_lines WHERE merchant_id = $1"
 
 
 async def test_of_an_upload_whose_gateway_is_killed_nothing_stays(

@@ -10,7 +10,7 @@ it is committed in `tried`. So whoever comes next finds out by these ids what wa
 the idempotency keys of the time are purged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Final
 from uuid import UUID
 
@@ -34,10 +34,15 @@ GROUPS: Final = WorkList(
     "batch_groups",
     key=(("merchant_id", "uuid"), ("batch_id", "uuid"), ("first_line", "integer")),
     payload=("last_line", "open"),
-    # What a batch had under way when it was paused waits until it goes on.
-    ready="NOT EXISTS (SELECT FROM batches b WHERE b.merchant_id = w.merchant_id"
-    " AND b.id = w.batch_id AND b.state = 'paused')",
+    # A group of a paused batch is looked at until only waiting lines are left in it.
+    ready="w.reason IS DISTINCT FROM 'paused' OR NOT EXISTS (SELECT FROM batches b"
+    " WHERE b.merchant_id = w.merchant_id AND b.id = w.batch_id AND b.state = 'paused')",
 )
+PAUSED: Final = "paused"
+"""The reason of a group that rests until its batch goes on (`store.move` takes it away)."""
+MOST_TRIED: Final = 32
+"""Ids in `tried` of a line, before the oldest that led to nothing are forgotten."""
+_KEPT: Final = 16
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -160,7 +165,7 @@ BEGIN_LINES: Final = (
     UPDATE batch_lines l SET state = 'claimed', tried = coalesce(l.tried, '{}') || i.operation_id
       FROM fenced f, unnest($5::integer[], $6::uuid[]) AS i(line, operation_id)
      WHERE l.merchant_id = f.merchant_id AND l.batch_id = f.batch_id AND l.line = i.line
-       AND l.state IN ('waiting', 'claimed')
+       AND l.state IN ('waiting', 'claimed', 'open')
     RETURNING l.line
 """
 )
@@ -187,6 +192,27 @@ async def begin_lines(runner: Runner, group: Group, lines: Sequence[int]) -> dic
         runner, BEGIN_LINES, *_fence(group), list(given), list(given.values())
     )
     return {line: given[line] for (line,) in rows}
+
+
+_FORGET_TRIES: Final = (
+    _FENCED
+    + """
+    UPDATE batch_lines l SET tried = $6 FROM fenced f
+     WHERE l.merchant_id = f.merchant_id AND l.batch_id = f.batch_id AND l.line = $5
+"""
+)
+
+
+async def forget_tries(runner: Runner, group: Group, line: GroupLine, begun: Set[UUID]) -> None:
+    """Forget the oldest ids of a line under which nothing was begun, so that `tried` stays short.
+
+    Each was looked for after every attempt since, and the worker that made it lost its lease at
+    least `_KEPT` attempts ago.
+    """
+    tried = line.tried or []
+    newest = tried[-_KEPT:]
+    kept = [each for each in tried if each in newest or each in begun][-MOST_TRIED:]
+    await look_ups.fetch(runner, _FORGET_TRIES, *_fence(group), line.line, kept)
 
 
 async def leave_lines(runner: Runner, group: Group, lines: Sequence[int], state: str) -> None:

@@ -182,9 +182,13 @@ def amount_of(line: Line) -> int | None:
     return None if amount is UNSET else amount
 
 
-def key_of(batch_id: UUID, number: int) -> str:
-    """Return the Idempotency-Key of a line: no other line of any batch has it."""
-    return f"{ids.typed(ids.BATCH, batch_id)}.{number}"
+def key_of(batch_id: UUID, number: int, unsent: UUID | None = None) -> str:
+    """Return the Idempotency-Key of a line: no other line of any batch has it.
+
+    `unsent` is the line's last operation that ended without being sent: its key is used up.
+    """
+    key = f"{ids.typed(ids.BATCH, batch_id)}.{number}"
+    return key if unsent is None else f"{key}.{unsent.hex}"
 
 
 class PaymentLines:

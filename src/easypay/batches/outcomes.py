@@ -21,8 +21,7 @@ from easypay.processors.base import ProcessorAnswer
 _PASSING: Final = frozenset({"request_in_progress", "internal"})
 """Refusals that a later attempt can clear up, beside those that may be repeated with their key."""
 
-
-_NOT_EXECUTED: Final = "not_executed"
+NOT_EXECUTED: Final = "not_executed"
 _NO_MONEY_MOVED: Final = (
     "The processor has not executed it, so no money moved. If it is still wanted, send it again in "
     "another file."
@@ -77,7 +76,7 @@ def end_of_reply(
         "failed" if failed else "done",
         ids.parse(ids.PAYMENT, named or ""),
         operation_id,
-        _NOT_EXECUTED if failed else str(shown.status),
+        NOT_EXECUTED if failed else str(shown.status),
         _NO_MONEY_MOVED if failed else shown.decline_code,
         amount,
         shown.currency,
@@ -109,7 +108,7 @@ def end_of_operation(batch: Batch, line: int, kind: str, operation: Operation) -
         outcome=outcome,
         detail=(
             _NO_MONEY_MOVED
-            if outcome == _NOT_EXECUTED
+            if outcome == NOT_EXECUTED
             else None
             if state == "done" and outcome != "declined"
             else _why(answer)
@@ -132,8 +131,8 @@ _OUTCOME: Final[Mapping[State, str]] = {
     State.DECLINED: "declined",
     State.HELD: "in_review",
     State.REJECTED: "processor_rejected",
-    State.ABSENT: _NOT_EXECUTED,
-    State.CANCELLED: _NOT_EXECUTED,
+    State.ABSENT: NOT_EXECUTED,
+    State.CANCELLED: NOT_EXECUTED,
 }
 _APPROVED: Final[Mapping[Kind, str]] = {
     Kind.SALE: "captured",

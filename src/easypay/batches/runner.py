@@ -6,35 +6,26 @@ What keeps a line from being charged twice, or left out, whatever is killed:
    that died are found by the next one.
 2. Before a line is sent, the id of its operation is committed in the line (`claims.begin_lines`).
    Whoever takes a line over asks for these operations first. If one was begun, its outcome is the
-   line's, and nothing is sent; while it is unknown, the resolver asks the processor.
-3. All attempts of a line have the same Idempotency-Key, so of two workers only one begins.
+   line's, and nothing is sent; while it is unknown, the resolver asks the processor. Only one that
+   ended without ever being sent (`ended_unsent`) is followed by another.
+3. All attempts of a line have the same Idempotency-Key, so of two workers only one begins. It
+   changes with each operation that ended without being sent.
 4. A worker that was stopped begins nothing after its lease, and its call sends nothing after its
    deadline, which is shorter.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from hashlib import sha256
-from typing import Any, Final, assert_never
+from typing import Any, Final
 from uuid import UUID
 
 from easypay import ids
 from easypay.batches import claims, store
-from easypay.batches.claims import GROUPS, Group, GroupLine, LineEnd
-from easypay.batches.lines import (
-    CaptureLine,
-    PaymentLine,
-    RefundLine,
-    VoidLine,
-    amount_of,
-    decode,
-    key_of,
-    open_sealed,
-)
-from easypay.batches.model import ENDED, Batch
-from easypay.batches.outcomes import end_of_operation, end_of_refusal, end_of_reply
+from easypay.batches.claims import GROUPS, PAUSED, Group, LineEnd
+from easypay.batches.group_run import GroupRun, Means
+from easypay.batches.model import Batch
 from easypay.clock import monotonic
 from easypay.db import work_list
 from easypay.db.claim_loop import ClaimLoop
@@ -42,14 +33,12 @@ from easypay.db.connections import Lane
 from easypay.db.failures import is_passing
 from easypay.db.group_commit import GroupCommitter
 from easypay.db.work_list import backoff_s
-from easypay.errors import EasyPayError, InvalidState, RequestInProgress
+from easypay.errors import EasyPayError, InvalidState
 from easypay.failpoints import reach
 from easypay.merchants.model import Caller
 from easypay.merchants.vault import Box
 from easypay.mode import Mode
-from easypay.payments.begin import Ask
-from easypay.payments.flows import Payments, Reply
-from easypay.payments.model import Operation, State
+from easypay.payments.flows import Payments
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +64,6 @@ _SAME_FAILURE_S: Final = 60.0
 """A failure that comes so long after the one before is a new one."""
 
 
-class _Wait(Exception):
-    """A line cannot go on now. The text says why; empty: it was not begun."""
-
-
 class Runner:
     """One process's part in running batches. Without work it looks for some every `poll_s` seconds.
 
@@ -100,15 +85,12 @@ class Runner:
     ) -> None:
         self._lane = lane
         self._pool = pool
-        self._payments = payments
+        self._means = Means(pool, payments, end, box, asyncio.Semaphore(LINES_AT_ONCE))
         self._caller_of = caller_of
-        self._end = end
-        self._box = box
         self._poll_s = poll_s
         self._needs_s = deadline_s + _MARGIN_S
         self._lease_s = max(_LEAST_LEASE_S, 2 * self._needs_s)
         self._ended = ended
-        self._room = asyncio.Semaphore(LINES_AT_ONCE)
         self._loop: ClaimLoop[Group] = ClaimLoop(
             "batches", GROUPS, pool, self._look, work_of=lambda group: group.work, poll_s=poll_s
         )
@@ -195,7 +177,8 @@ class Runner:
                 self._ended("done" if done else "lost")
                 return
             later = [(group.work.key, group.work.attempt, delay_s, why or None)]
-            self._ended("later" if await work_list.postpone(self._pool, GROUPS, later) else "lost")
+            postponed = await work_list.postpone(self._pool, GROUPS, later)
+            self._ended("later" if postponed else "lost")
         except Exception as error:
             expected = is_passing(error) or isinstance(error, EasyPayError)
             log.warning(
@@ -209,45 +192,43 @@ class Runner:
         """Work on the lines of a group. Return why some are left and in how many seconds to look
         again; None if all have ended."""
         reach("batch_claimed")
-        batch = group.batch
+        batch, pool = group.batch, self._pool
+        run = GroupRun(self._means, group, await self._usable(batch), lambda: self.may_begin(group))
+        await run.lines(cancelled=self._states.get(batch.id) == "cancelled")
+        state = self._states.get(batch.id)
+        left = run.left(state)
+        await claims.leave_lines(pool, group, left.waiting, "waiting")
+        await claims.leave_lines(pool, group, left.open, "open")
+        if left.failed:
+            return await self._after_failures(group, run.why)
+        if run.sent:
+            self._failing.pop(batch.id, None)
+        if state == "running":
+            only_waits = bool(left.open or left.busy or run.waits_for_open)
+            if left.waiting:
+                if only_waits and self.may_begin(group):
+                    await claims.mark_open(pool, group, True)
+                return "", 0.0 if self._loop.stopping else _AGAIN_S
+            if left.busy:
+                await claims.mark_open(pool, group, True)
+                return run.why, min(_BUSY_PAYMENT_MOST_S, _pause_s(group, _AGAIN_S))
+        if left.open:
+            await claims.mark_open(pool, group, True)
+            most_s = _LONGEST_AGAIN_S if state == "paused" else _OPEN_MOST_S
+            return "outcomes are unknown", min(most_s, _pause_s(group, _OPEN_FIRST_S))
+        return (PAUSED if state == "paused" and left.waiting else None), 0.0
+
+    async def _usable(self, batch: Batch) -> Caller | None:
+        """Return the merchant, for whom lines may be sent. If none may, pause the batch: None."""
         caller = await self._caller_of(batch.merchant_id, batch.mode)
-        usable = caller is not None and caller.login is not None
-        if not usable and self._states.get(batch.id) != "cancelled":  # which sends nothing more
+        if caller is not None and caller.login is not None:
+            return caller
+        if self._states.get(batch.id) == "running":
             why = "The merchant is disabled."
             if caller is not None:
                 why = f"The merchant's {batch.mode} account cannot be used. {caller.login_unusable}"
             await self._pause(batch, why)
-            return why, _AGAIN_S
-        lines = await claims.lines_of(self._pool, group)
-        begun = await self._begun_before(group, lines)
-        open_ = [line.line for line in lines if _is_open(begun.get(line.line))]
-        new = [line for line in lines if begun.get(line.line) is None]
-        again = [line for line in lines if _may_go_on(begun.get(line.line))]
-        run = _GroupRun(self, group, caller)
-        if group.open and (new or again):  # they count again among those under way
-            await claims.mark_open(self._pool, group, False)
-        await run.lines(new, again)
-        await claims.leave_lines(self._pool, group, run.not_begun, "waiting")
-        open_ += run.open
-        cancelled = self._states.get(batch.id) == "cancelled"
-        if cancelled:
-            open_ += run.again  # they were not sent, and the resolver ends their operations
-        await claims.leave_lines(self._pool, group, open_, "open")
-        if run.again and not cancelled:
-            return await self._after_failures(group, run.why)
-        if run.sent:
-            self._failing.pop(batch.id, None)
-        if run.not_begun and not cancelled:
-            if self.may_begin(group) and (open_ or run.busy or run.waits_for_open):
-                await claims.mark_open(self._pool, group, True)
-            return "", 0.0 if self._loop.stopping else _AGAIN_S
-        if run.busy and not cancelled:
-            await claims.mark_open(self._pool, group, True)
-            return run.why, min(_BUSY_PAYMENT_MOST_S, _pause_s(group, _AGAIN_S))
-        if open_:
-            await claims.mark_open(self._pool, group, True)
-            return "outcomes are unknown", _pause_s(group, _OPEN_FIRST_S)
-        return None, 0.0
+        return None
 
     async def _after_failures(self, group: Group, why: str) -> tuple[str, float]:
         """Let lines be tried again that could not be sent, and no others be begun until then."""
@@ -267,22 +248,8 @@ class Runner:
     async def _pause(self, batch: Batch, reason: str) -> None:
         """Pause a batch until a person has done something. It may have been cancelled meanwhile."""
         with suppress(InvalidState):
-            await store.move(self._pool, batch, "pause", reason)
-
-    async def _begun_before(self, group: Group, lines: Sequence[GroupLine]) -> dict[int, Operation]:
-        """Return by line the operation that an earlier attempt has begun. Lines whose operation has
-        ended, end with it."""
-        of_line = {tried: line for line in lines for tried in line.tried or ()}
-        begun: dict[int, Operation] = {}
-        ends = []
-        for operation in await claims.operations_of(self._pool, group, list(of_line)):
-            line = of_line[operation.id]
-            begun[line.line] = operation
-            end = end_of_operation(group.batch, line.line, line.operation, operation)
-            if end is not None:
-                ends.append(self._end.submit(end))
-        await asyncio.gather(*ends)
-        return begun
+            paused = await store.move(self._pool, batch, "pause", reason)
+            self._states[batch.id] = paused.state
 
     def may_begin(self, group: Group) -> bool:
         """Whether a line of a group may begin now."""
@@ -293,175 +260,5 @@ class Runner:
         )
 
 
-_OPEN: Final = (State.QUEUED, State.IN_FLIGHT, State.UNKNOWN)
-
-
-def _is_open(operation: Operation | None) -> bool:
-    """Whether an operation's outcome is to be waited for."""
-    return operation is not None and operation.state in _OPEN
-
-
-def _may_go_on(operation: Operation | None) -> bool:
-    """Whether an operation was begun and is proven never sent: its key lets it begin again."""
-    return operation is not None and operation.state is State.NOT_SENT
-
-
 def _pause_s(group: Group, first_s: float) -> float:
     return backoff_s(group.work.attempt, first=first_s, factor=1.5, most=_OPEN_MOST_S)
-
-
-class _GroupRun:
-    """The lines of one group on their way. Those of the same payment go one after another."""
-
-    def __init__(self, runner: Runner, group: Group, caller: Caller | None) -> None:
-        self._runner = runner
-        self._group = group
-        self._batch: Batch = group.batch
-        self._caller = caller
-        self._over: dict[int, asyncio.Event] = {}
-        self._payment_of: dict[int, UUID | None] = {}
-        """The payments of earlier lines that have ended."""
-        self._began = monotonic()
-        self.not_begun: list[int] = []
-        self.open: list[int] = []
-        self.again: list[int] = []
-        self.busy: list[int] = []
-        """Lines whose payment has another operation under way. They alone wait for it."""
-        self.waits_for_open = False
-        """Whether a line waits for one of another group whose outcome is unknown."""
-        self.sent = False
-        """Whether a line got an answer."""
-        self.why = ""
-
-    async def lines(self, new: Sequence[GroupLine], again: Sequence[GroupLine]) -> None:
-        """Send lines: `new` ones, and those whose operation was begun and never sent."""
-        if not self._runner.may_begin(self._group):
-            self.not_begun += [line.line for line in new]
-            self.again += [line.line for line in again]
-            return
-        self._over = {line.line: asyncio.Event() for line in (*new, *again)}
-        waits = await self._waiting_for_others([*new, *again])
-        new = [line for line in new if line.line not in waits]
-        self.not_begun += list(waits)
-        given = await claims.begin_lines(
-            self._runner._pool, self._group, [line.line for line in new]
-        )
-        reach("batch_lines_begun")
-        self.again += [line.line for line in new if line.line not in given]
-        every = [(line, given.get(line.line)) for line in new if line.line in given]
-        every += [(line, None) for line in again if line.line not in waits]
-        async with asyncio.TaskGroup() as tasks:
-            for place, (line, operation_id) in enumerate(every):
-                tasks.create_task(self._one(place, line, operation_id))
-
-    async def _waiting_for_others(self, lines: Sequence[GroupLine]) -> set[int]:
-        """Return the lines that must wait for lines of other groups, which have not ended."""
-        before = {
-            number
-            for line in lines
-            for number in (line.after_line, line.of_line)
-            if number is not None and number not in self._over
-        }
-        found = await claims.earlier_lines(self._runner._pool, self._batch, list(before))
-        self._payment_of |= {line: payment_id for line, (_, payment_id) in found.items()}
-        unended = {line for line, (state, _) in found.items() if state not in ENDED}
-        self.waits_for_open = any(state == "open" for state, _ in found.values())
-        waits: set[int] = set()
-        for line in sorted(lines, key=lambda each: each.line):
-            if line.after_line in unended | waits or line.of_line in unended | waits:
-                waits.add(line.line)
-        for number in waits:
-            self._over.pop(number, None)
-        return waits
-
-    async def _one(self, place: int, line: GroupLine, operation_id: UUID | None) -> None:
-        runner = self._runner
-        try:
-            await self._turn(place, line)
-            async with runner._room:
-                if not runner.may_begin(self._group):
-                    raise _Wait
-                end = await self._send(line, operation_id)
-            self.sent = True
-            if end is None:
-                self.open.append(line.line)
-                return
-            reach("batch_line_sent")
-            await runner._end.submit(end)
-            self._payment_of[line.line] = end.payment_id
-        except _Wait as wait:
-            (self.not_begun if operation_id else self.again).append(line.line)
-            self.why = self.why or str(wait)
-        except RequestInProgress as error:
-            self.busy.append(line.line)
-            self.why = self.why or error.detail
-        except Exception as error:
-            if not is_passing(error) and not isinstance(error, EasyPayError):
-                log.exception("line %d of batch %s failed", line.line, self._batch.id)
-            self.again.append(line.line)
-            self.why = f"{type(error).__name__}: {error}"
-        finally:
-            self._over[line.line].set()
-
-    async def _turn(self, place: int, line: GroupLine) -> None:
-        """Wait for the line's turn: by the batch's rate, and after earlier lines of its payment."""
-        rate = self._batch.lines_per_second
-        if rate is not None:
-            await asyncio.sleep(max(0.0, self._began + place / rate - monotonic()))
-        for earlier in (line.of_line, line.after_line):
-            if earlier in self._over:
-                await self._over[earlier].wait()
-                if earlier not in self._payment_of:  # it has not ended
-                    raise _Wait
-
-    async def _send(self, line: GroupLine, operation_id: UUID | None) -> LineEnd | None:
-        """Send a line. Return how it ended; None if its outcome is unknown."""
-        try:
-            reply = await self._flow(line, operation_id)
-        except EasyPayError as error:
-            end = end_of_refusal(self._batch, line.line, error)
-            if end is None:
-                raise
-            return end
-        if isinstance(reply, LineEnd):
-            return reply
-        return end_of_reply(
-            self._batch, line.line, line.operation, reply.status, reply.body, reply.operation_id
-        )
-
-    async def _flow(self, line: GroupLine, operation_id: UUID | None) -> Reply | LineEnd:
-        batch, payments = self._batch, self._runner._payments
-        form = line.request
-        if form is None:
-            assert line.sealed is not None, "a line has its request until it ends"
-            plain = open_sealed(self._runner._box, line.sealed, batch.id, line.line)
-        else:
-            plain = form.encode()
-        what = decode(plain)
-        key = key_of(batch.id, line.line)
-        assert self._caller is not None, "without one no line begins"
-        ask = Ask(self._caller, key, sha256(key.encode()).digest(), operation_id=operation_id)
-        if isinstance(what, PaymentLine):
-            return await payments.create(ask, what)
-        payment_id = line.payment_id
-        if line.of_line is not None:
-            payment_id = self._payment_of.get(line.of_line)
-        if payment_id is None:
-            return _no_payment(batch, line)
-        match what:
-            case CaptureLine():
-                return await payments.capture(ask, payment_id, amount_of(what), None)
-            case RefundLine():
-                return await payments.refund(ask, payment_id, amount_of(what), None)
-            case VoidLine():
-                return await payments.void(ask, payment_id, None)
-            case _:
-                assert_never(what)
-
-
-def _no_payment(batch: Batch, line: GroupLine) -> LineEnd:
-    why = f"Line {line.of_line} made no payment, so there is nothing to act on."
-    return LineEnd(
-        *(batch.merchant_id, batch.id, line.line, "failed", None, None),
-        *("no_payment", why, None, None),
-    )

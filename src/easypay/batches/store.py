@@ -325,6 +325,13 @@ _MOVE: Final = f"""
 _TOLD: Final = {"start": "started", "pause": "paused", "resume": "resumed", "cancel": "cancelled"}
 
 
+# The groups that rested are claimed again.
+_GO_ON: Final = """
+    UPDATE batch_groups SET reason = NULL
+     WHERE merchant_id = $1 AND batch_id = $2 AND reason = 'paused'
+"""
+
+
 async def move(pool: Runner, batch: Batch, what: str, reason: str | None = None) -> Batch:
     """Start, pause, resume or cancel a batch. A batch that is there already is returned as it is.
 
@@ -337,6 +344,8 @@ async def move(pool: Runner, batch: Batch, what: str, reason: str | None = None)
         )
         if row is not None:
             moved = batch_of(row)
+            if what == "resume":
+                await connection.execute(_GO_ON, batch.merchant_id, batch.id)
             await events.tell(connection, moved, _TOLD[what])
             return moved
     found = await find(pool, batch.merchant_id, batch.mode, batch.id)

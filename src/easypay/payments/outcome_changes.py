@@ -108,6 +108,21 @@ class Evidence(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     at: str = ""
 
 
+NEVER_SENT: Final = Absent(searched="nothing: the request never left this gateway")
+"""What ends an operation that was never sent and that nobody repeated in time."""
+NEVER_SENT_FINDING: Final = f"absent: {NEVER_SENT.searched}"
+"""What the evidence of such an operation says."""
+_evidence: Final = msgspec.json.Decoder(Evidence)
+
+
+def ended_unsent(operation: Operation) -> bool:
+    """Whether an operation ended without ever being sent: proven, so what it asked for may be begun
+    anew. Absence that was concluded from the processor's lists is no such proof."""
+    if operation.state is not State.ABSENT or operation.evidence is None:
+        return False
+    return _evidence.decode(operation.evidence).finding == NEVER_SENT_FINDING
+
+
 class _Meaning(NamedTuple):
     """What an outcome means: the operation's state, and the payment's event by operation kind."""
 

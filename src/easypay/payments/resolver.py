@@ -35,11 +35,11 @@ from easypay.payments.inquiries import MAYBE_SENT, request_of, without_decision
 from easypay.payments.late_charges import LateCharges
 from easypay.payments.model import PaymentKey, State
 from easypay.payments.orphan_sweep import Sweep
-from easypay.payments.outcome_changes import Evidence
+from easypay.payments.outcome_changes import NEVER_SENT, NEVER_SENT_FINDING, Evidence
 from easypay.payments.resolver_rows import AccountWork, Case
 from easypay.payments.statements import Recorder
 from easypay.payments.watched_operations import Watching
-from easypay.processors.base import Absent, Account, Deadline, Found, HeldForReview, Processors
+from easypay.processors.base import Account, Deadline, Found, HeldForReview, Processors
 
 log = logging.getLogger(__name__)
 
@@ -232,16 +232,15 @@ class Resolver:
             rows = await store.rows_of(self._pool, due)
             # An operation repeated since the claim may be under way: it is no longer proven unsent.
             due = [case for case in due if rows[case.id][0].state is State.NOT_SENT]
-            learned = Absent(searched="nothing: the request never left this gateway")
             evidence = Evidence(
                 source="inquiry",
-                finding=f"absent: {learned.searched}",
+                finding=NEVER_SENT_FINDING,
                 inquiries=1,
                 at=rfc3339(clock.now()),
             )
             recorded = await asyncio.gather(
                 *(
-                    self._recorder.record(*rows[case.id], learned, evidence=evidence)
+                    self._recorder.record(*rows[case.id], NEVER_SENT, evidence=evidence)
                     for case in due
                 ),
                 return_exceptions=True,
