@@ -47,6 +47,7 @@ async def upload(
     *,
     key: str | None = None,
     kind: str = JSONL,
+    coding: str | None = None,
     **query: str,
 ) -> httpx.Response:
     """Upload a file."""
@@ -54,7 +55,8 @@ async def upload(
         "/batches",
         content=content,
         params=query,
-        headers={"content-type": kind, "idempotency-key": key or str(uuid.uuid4())},
+        headers={"content-type": kind, "idempotency-key": key or str(uuid.uuid4())}
+        | ({} if coding is None else {"content-encoding": coding}),
     )
 
 

@@ -23,6 +23,7 @@ def read(content: bytes, format: str = "csv", *, pieces: int = 1_000_000) -> lis
     return [
         (number, line.code if isinstance(line, FieldError) else json.loads(line))
         for number, line in found
+        if line is not None
     ]
 
 

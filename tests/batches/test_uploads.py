@@ -2,6 +2,7 @@
 it comes."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,8 +19,11 @@ from batches.batch_shop import (
     upload,
     uploaded,
 )
-from easypay import ids
+from easypay import clock, ids
 from easypay.batches import store
+from easypay.batches.model import Batch
+from easypay.batches.staging import Staging
+from easypay.merchants.vault import Box
 from easypay.mode import Mode
 from harness import QUICK, Shop, Stack, card, connected, own_stack, until
 
@@ -193,6 +197,7 @@ async def test_the_same_file_or_key_is_the_same_batch(stack: Stack) -> None:
     [
         (b"", 0, "no line that can be run"),
         (b"\n\n", 0, "no line"),
+        (b"\r\n" * 501, 0, "more than 500 blank lines"),
         (b'{"operation":"void","payment":"%b"}\n' % PAYMENT.encode() * 501, 0, "more than 500"),
         (b"x" * 70_000, 0, "1 line is wrong"),
     ],
@@ -220,7 +225,40 @@ async def test_what_is_too_long_or_of_another_kind_is_refused(stack: Stack) -> N
     for query in ({"on_error": "x"}, {"at_once": "0"}, {"lines_per_second": "1.5"}, {"color": "1"}):
         assert (await upload(shop, b"", **query)).status_code == 422
     assert (await upload(shop, b"", name=VISA)).status_code == 422
+    packed = await upload(shop, gzip.compress(as_jsonl([unused_token()])), coding="gzip")
+    assert (packed.status_code, packed.json()["code"]) == (415, "unsupported_media_type")
+    assert "without this header" in packed.json()["detail"]
+    assert packed.json()["detail"].startswith("Content-Encoding ")
     assert await kept(stack, shop) == (0, 0)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+async def test_others_have_their_turn_while_blank_lines_are_read(format: str) -> None:
+    """A file of nothing else is read no further than to its most lines, and never for long."""
+    most, turns = 20_000, 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def pieces() -> AsyncIterator[bytes]:  # that are there already
+        for _ in range(100):
+            yield b"\n" * 64 * 1024
+
+    batch = Batch(
+        ids.new_id(), ids.new_id(), Mode.TEST, "k", "", format, "refuse", "checking",
+        *(None, None, 0, 0, 0, 0, 1, None, 128, 0.0, None, clock.now(), None, None),
+    )  # fmt: skip
+    limits = {"most_bytes": 1 << 30, "most_lines": most}
+    staging = Staging(None, batch, lambda *_: [], Box(bytes(32)), **limits)
+    meanwhile = asyncio.create_task(others())
+    whole = await staging.read(pieces())
+    meanwhile.cancel()
+    assert whole.reason == "The file has more than 20,000 blank lines. Remove them."
+    assert whole.bytes == 100 * 64 * 1024
+    assert turns >= most / 100
 
 
 async def test_of_an_upload_that_is_cut_nothing_stays(stack: Stack) -> None:

@@ -431,6 +431,11 @@ _wrong: Final = msgspec.json.Decoder(list[WrongField])
 def _wish(request: Request, caller: Caller) -> tuple[Upload, bool]:
     """Return what an upload asks for, and whether the batch starts at once."""
     key = key_of(request)
+    if request.headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise UnsupportedMediaType(
+            "Content-Encoding is not supported here. Send the file uncompressed, without this "
+            "header."
+        )
     kind = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind not in _FORMATS:
         raise UnsupportedMediaType(

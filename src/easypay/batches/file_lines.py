@@ -4,9 +4,9 @@
     for number, line in reader.feed(piece): ...
     for number, line in reader.end(): ...
 
-A line is its JSON, or the reason why it cannot be read. Numbers count the file's lines from 1, as
-an editor shows them; a CSV row with line breaks in it has the number of its first one. Blank lines
-are left out. Nothing longer than `MOST_LINE` is kept.
+A line is its JSON, the reason why it cannot be read, or None if it is blank. Numbers count the
+file's lines from 1, as an editor shows them; a CSV row with line breaks in it has the number of its
+first one. Nothing longer than `MOST_LINE` is kept.
 """
 
 import csv
@@ -36,7 +36,7 @@ _TWO_MEANINGS: Final = FieldError(
 )
 _NOT_UTF8: Final = FieldError("#", "not_utf8", "The line is not UTF-8. Save the file as UTF-8.")
 
-Read = tuple[int, "bytes | FieldError"]
+Read = tuple[int, "bytes | FieldError | None"]
 
 
 class Unreadable(Exception):
@@ -100,8 +100,8 @@ class _JsonLines:
         for line in lines:
             if len(line) > MOST_LINE:
                 yield self._lines.number, _TOO_LONG
-            elif text := line.strip(_BLANKS):
-                yield self._lines.number, text
+            else:
+                yield self._lines.number, line.strip(_BLANKS) or None
 
 
 # CSV --------------------------------------------------------------------------------------------
@@ -157,8 +157,8 @@ class _CsvRows:
             row = b"\n".join(self._parts).removesuffix(b"\r")
             self._parts = []
             if not row.strip():
-                continue
-            if len(row) > MOST_LINE:
+                yield self._begins, None
+            elif len(row) > MOST_LINE:
                 yield self._begins, _TOO_LONG
             elif not self._columns:
                 self._columns = _header(self._begins, row)

@@ -32,9 +32,9 @@ _COLUMNS: Final = (
     *("payment_id", "of_line", "after_line", "outcome", "detail", "amount_minor", "currency"),
 )
 _json: Final = msgspec.json.Encoder()
-_SLICE: Final = 64 * 1024
+_SLICE: Final = 16 * 1024
 _LINES_OF_A_TURN: Final = 100
-"""Lines that are checked before others have their turn: about two milliseconds."""
+"""Bytes and lines that are read before others have their turn: about two milliseconds."""
 
 Check = Callable[[bytes, int, PaymentLines], "Checked | list[FieldError]"]
 """Given a line's JSON, its number and the lines before it that make payments, returns the line, or
@@ -75,7 +75,7 @@ class Staging:
         self._reader: Reader | None = reader_of(batch.format)
         self._payments = PaymentLines()
         self._digest = sha256()
-        self._bytes = self._lines = self._wrong = self._last_line = 0
+        self._bytes = self._lines = self._wrong = self._blank = self._last_line = 0
         self._reason: str | None = None
         self._rows: list[bytes] = []
         self._size = 0
@@ -97,6 +97,7 @@ class Staging:
                 self._digest.update(piece)
                 for at in range(0, len(piece), _SLICE):
                     await self._take(piece[at : at + _SLICE])
+                    await asyncio.sleep(0)  # payments have their turn
             await self._take(None)
             await self._write()
             await self._written()
@@ -135,15 +136,20 @@ class Staging:
             for turn, (number, line) in enumerate(found, 1):
                 self._one(number, line)
                 if turn % _LINES_OF_A_TURN == 0:
-                    await asyncio.sleep(0)  # payments have their turn
+                    await asyncio.sleep(0)
         except Unreadable as stop:
             self._add_wrong(stop.number, [stop.error])
             self._stop(f"The file cannot be read from line {stop.number} on. {stop.error.detail}")
         if self._size >= _PART_BYTES:
             await self._write()
 
-    def _one(self, number: int, line: bytes | FieldError) -> None:
+    def _one(self, number: int, line: bytes | FieldError | None) -> None:
         if self._reader is None:
+            return
+        if line is None:
+            self._blank += 1
+            if self._blank > self._most_lines:
+                self._stop(f"The file has more than {self._most_lines:,} blank lines. Remove them.")
             return
         if self._lines + self._wrong >= self._most_lines:
             self._stop(f"The file has more than {self._most_lines:,} lines. Split it.")
