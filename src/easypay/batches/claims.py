@@ -272,11 +272,20 @@ async def hold(runner: Runner, batch: Batch, for_s: float) -> None:
     )
 
 
+_STATES: Final = """
+    SELECT b.id, CASE WHEN b.state = 'running' AND m.disabled_at IS NOT NULL THEN 'disabled'
+                      ELSE b.state END
+      FROM unnest($1::uuid[], $2::uuid[]) AS i(merchant_id, id)
+      JOIN batches b ON b.merchant_id = i.merchant_id AND b.id = i.id
+      JOIN merchants m ON m.merchant_id = i.merchant_id
+"""
+
+
 async def states_of(runner: Runner, wanted: Sequence[tuple[UUID, UUID]]) -> dict[UUID, str]:
-    """Return the present states of batches, named by merchant and id."""
+    """Return the present states of batches, named by merchant and id. One that runs for a merchant
+    who was disabled is `disabled`."""
     rows = await runner.fetch(
-        "SELECT b.id, b.state FROM unnest($1::uuid[], $2::uuid[]) AS i(merchant_id, id)"
-        " JOIN batches b ON b.merchant_id = i.merchant_id AND b.id = i.id",
+        _STATES,
         [merchant_id for merchant_id, _ in wanted],
         [batch_id for _, batch_id in wanted],
     )

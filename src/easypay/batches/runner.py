@@ -50,7 +50,7 @@ _GROUPS_AT_ONCE: Final = 16
 _LEAST_LEASE_S: Final = 30.0
 _MARGIN_S: Final = 5.0
 _LOOK_EVERY_S: Final = 0.25
-"""How often a worker asks whether its batches were paused or cancelled."""
+"""How often a worker asks whether its batches may go on."""
 _CUT_EVERY_S: Final = 60.0
 _AGAIN_S: Final = 1.0
 _OPEN_FIRST_S: Final = 1.0
@@ -147,7 +147,7 @@ class Runner:
         return bool(groups)
 
     async def _look_on(self) -> None:
-        """Ask whether batches were paused or cancelled, and now and then remove cut uploads."""
+        """Ask whether batches may go on, and now and then remove cut uploads."""
         look_at_uploads = 0.0
         while True:
             try:
@@ -203,27 +203,27 @@ class Runner:
             return await self._after_failures(group, run.why)
         if run.sent:
             self._failing.pop(batch.id, None)
-        if state == "running":
-            only_waits = bool(left.open or left.busy or run.waits_for_open)
-            if left.waiting:
-                if only_waits and self.may_begin(group):
-                    await claims.mark_open(pool, group, True)
-                return "", 0.0 if self._loop.stopping else _AGAIN_S
-            if left.busy:
+        if left.waiting and state not in ("paused", "cancelled"):
+            if self.may_begin(group) and (left.open or left.busy or run.waits_for_open):
                 await claims.mark_open(pool, group, True)
-                return run.why, min(_BUSY_PAYMENT_MOST_S, _pause_s(group, _AGAIN_S))
+            return "", 0.0 if self._loop.stopping else _AGAIN_S
+        if left.busy:
+            await claims.mark_open(pool, group, True)
+            return run.why, min(_BUSY_PAYMENT_MOST_S, _pause_s(group, _AGAIN_S))
         if left.open:
             await claims.mark_open(pool, group, True)
             most_s = _LONGEST_AGAIN_S if state == "paused" else _OPEN_MOST_S
             return "outcomes are unknown", min(most_s, _pause_s(group, _OPEN_FIRST_S))
-        return (PAUSED if state == "paused" and left.waiting else None), 0.0
+        if left.waiting and state == "paused":
+            return PAUSED, 0.0
+        return None, 0.0  # what waits in a cancelled batch is shown as cancelled
 
     async def _usable(self, batch: Batch) -> Caller | None:
         """Return the merchant, for whom lines may be sent. If none may, pause the batch: None."""
         caller = await self._caller_of(batch.merchant_id, batch.mode)
         if caller is not None and caller.login is not None:
             return caller
-        if self._states.get(batch.id) == "running":
+        if self._states.get(batch.id) in ("running", "disabled"):
             why = "The merchant is disabled."
             if caller is not None:
                 why = f"The merchant's {batch.mode} account cannot be used. {caller.login_unusable}"
