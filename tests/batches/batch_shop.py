@@ -9,7 +9,10 @@ import httpx
 
 from harness import Shop, Stack, mint_token, until
 
-SCOPES = ("payments:read", "payments:write", "refunds:write", "batches:write", "webhooks:manage")
+SCOPES = (
+    *("payments:read", "payments:write", "refunds:write"),
+    *("batches:write", "webhooks:manage", "events:read"),
+)
 JSONL = "application/jsonl"
 
 

@@ -1,13 +1,14 @@
 """A batch is run by a worker: each line once, and in the order of its payment."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from batches.batch_shop import batch_of, batch_shop, becomes, payment_line, results, uploaded
-from harness import QUICK, Shop, Stack, audit, own_stack, until
+from easypay import ids
+from harness import QUICK, Shop, Stack, audit, own_stack, run_easypay, until
 from harness.forked import ForkedWorkers, forked_workers
 from harness.stored import stored_method
 
@@ -219,20 +220,60 @@ async def test_two_batches_run_side_by_side_and_share_nothing(
     await shop.post(f"/batches/{slow['id']}/cancel")
 
 
-async def test_endpoints_are_told_of_what_happens_to_a_batch(
+async def test_the_feed_and_endpoints_tell_of_what_happens_to_a_batch(
     stack: Stack, worker: None, shop: Shop
 ) -> None:
-    made = await shop.client.post("/webhook-endpoints", json={"url": "https://shop.example/gone"})
+    wanted = {"url": "https://shop.example/gone", "types": ["batch.started", "batch.done"]}
+    made = await shop.client.post("/webhook-endpoints", json=wanted)
     assert made.status_code == 201, made.text
     batch = await uploaded(shop, [await payment_line(stack, shop)])
+    done = await becomes(shop, batch["id"], "done")
+    types = "batch.created,batch.started,batch.done"
+    events = await told(shop, types, 3)
+    assert [event["type"] for event in events] == types.split(",")
+    assert [event["data"]["state"] for event in events] == ["ready", "running", "done"]
+    assert {event["data"]["id"] for event in events} == {batch["id"]}
+    assert {event["payment_id"] for event in events} == {None}
+    last = events[-1]["data"]
+    assert (last["done"], last["sums"], last["ended_at"]) == (1, done["sums"], done["ended_at"])
+    sql = "SELECT type FROM webhook_deliveries WHERE merchant_id = $1 ORDER BY seq"
+
+    async def both() -> bool:
+        found = [row["type"] for row in await stack.fetch(sql, shop.merchant_id)]
+        return found == ["batch.started", "batch.done"]
+
+    await until(both, what="the endpoint is to be told what it asked for")
+    words = ("events", "tail", "--merchant", ids.typed(ids.MERCHANT, shop.merchant_id))
+    tail = await asyncio.to_thread(run_easypay, *words, **stack.env)
+    assert tail.out.splitlines()[-1].split()[2:4] == ["batch.done", batch["id"]], tail
+
+
+async def told(shop: Shop, types: str, count: int) -> list[dict[str, Any]]:
+    """Wait until the feed has so many events of these types; return them."""
+    found: list[dict[str, Any]] = []
+
+    async def has_come() -> bool:
+        answer = await shop.client.get("/events", params={"types": types})
+        found[:] = answer.json()["data"]
+        return len(found) >= count
+
+    await until(has_come, what=f"{count} events of {types}")
+    return found
+
+
+async def test_the_progress_of_a_batch_is_told_in_tenths(
+    stack: Stack, worker: None, shop: Shop
+) -> None:
+    """Not of every tenth: a quick batch passes over some."""
+    lines = [{"operation": "void", "payment": f"pay_{n:032x}"} for n in range(300)]
+    batch = await uploaded(shop, lines, lines_per_second="100")
     await becomes(shop, batch["id"], "done")
-    rows = await stack.fetch(
-        "SELECT type, data FROM webhook_deliveries WHERE merchant_id = $1 AND type LIKE 'batch.%'"
-        " ORDER BY seq, event_id",
-        shop.merchant_id,
-    )
-    assert [row["type"] for row in rows] == ["batch.created", "batch.started", "batch.done"]
-    assert json.loads(rows[-1]["data"])["batch_id"] == batch["id"]
+    events = await told(shop, "batch.progress", 2)
+    ended = [event["data"]["failed"] for event in events]
+    assert 2 <= len(ended) <= 9
+    assert len({each * 10 // 300 for each in ended}) == len(ended)
+    assert ended == sorted(ended)
+    assert ended[-1] < 300
 
 
 async def test_a_batch_rests_while_the_merchant_has_no_account(

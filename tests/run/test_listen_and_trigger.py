@@ -20,7 +20,7 @@ from easypay.command_line.trial_shop import TrialFailed, TrialShop, simulator_at
 from easypay.customers.expiring import tell_of_expiring
 from easypay.merchants.model import SCOPES
 from easypay.payments import resolver_rows
-from easypay.webhooks.model import TOLD_ONLY, TYPES
+from easypay.webhooks.model import DISABLED, TYPES
 from easypay.webhooks.signing import new_secret
 from harness import QUICKER, Shop, Stack, connected, free_port, own_stack, payment_uuid
 from harness.commands import run_easypay
@@ -167,9 +167,9 @@ async def happens(stack: Stack, name: str) -> None:
 
     def tell() -> list[str]:
         payment_id = story.tell(made, stage)
-        if payment_id is None and story.type in TOLD_ONLY:
+        if payment_id is None and story.type == DISABLED:
             return [story.type]
-        if payment_id is None:  # of a customer: there it is only in the feed
+        if payment_id is None:  # of a customer or a batch: there it is only in the feed
             made.until(lambda: story.type in told(made), within_s=20, what=f"{story.type} is told")
             return told(made)
         made.has(payment_id, story.type, within_s=20)

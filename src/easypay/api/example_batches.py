@@ -9,10 +9,10 @@ from typing import Any, Final
 import msgspec
 
 from easypay import ids
-from easypay.api import batches
 from easypay.api.examples import AT, MERCHANT_UUID, PAYMENT_ID, Example, Examples, example_id
 from easypay.api.http import encode
 from easypay.batches.model import Batch, Progress, Sum
+from easypay.batches.views import BatchErrorView, BatchLineView, batch_view
 from easypay.exporting.statement import Format
 from easypay.mode import Mode
 
@@ -103,10 +103,10 @@ def stream_examples(operation_id: str) -> Mapping[Format, str]:
     line: msgspec.Struct
     if operation_id == "batches_errors":
         why = "amount must be an integer in minor units, such as 2500 for 25.00."
-        line, word = batches.BatchErrorView(12, "#/amount", "invalid", why), "errors"
+        line, word = BatchErrorView(12, "#/amount", "invalid", why), "errors"
     else:
         line, word = (
-            batches.BatchLineView(
+            BatchLineView(
                 line=1,
                 line_reference="order-1001",
                 operation="capture",
@@ -129,4 +129,4 @@ def stream_examples(operation_id: str) -> Mapping[Format, str]:
 
 
 def _shown(batch: Batch, progress: Progress) -> Any:
-    return msgspec.to_builtins(batches.batch_view(batch, progress))
+    return msgspec.to_builtins(batch_view(batch, progress))

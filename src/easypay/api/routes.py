@@ -21,6 +21,7 @@ from easypay.api import (
     webhooks,
 )
 from easypay.api.paging import Page
+from easypay.batches.views import BatchView
 from easypay.customers.views import ErasureView, StoredCustomerView, StoredMethodView
 from easypay.errors import EasyPayError
 from easypay.payments import requests
@@ -190,7 +191,7 @@ def _of_batch(handler: str, summary: str, description: str) -> Route:
         f"{description} Repeating the call changes nothing.",
         body=batches.ChangeBatch,
         body_required=False,
-        replies={200: batches.BatchView},
+        replies={200: BatchView},
         scope=batches.SCOPE,
         errors=(*_KEY, *_BODY, errors.NotFound, errors.InvalidState, errors.DatabaseUnavailable),
     )
@@ -646,7 +647,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "`on_error=skip`. Otherwise it starts at once, unless `start=false`. The same file, or the "
         "same Idempotency-Key, is the same batch: 200. The key needs the scope `batches:write`, "
         "and the scopes of the calls that the lines stand for.",
-        replies={200: batches.BatchView, 201: batches.BatchView},
+        replies={200: BatchView, 201: BatchView},
         query=batches.QUERY,
         headers=("Idempotency-Key",),
         uploads=True,
@@ -672,7 +673,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "List batches",
         "All batches of the key's merchant and mode, newest first.",
         replies={200: Page},
-        page_of=batches.BatchView,
+        page_of=BatchView,
         query=("limit", "cursor"),
         scope=batches.READ_SCOPE,
         errors=(*_KEY, errors.ValidationFailed, errors.DatabaseUnavailable),
@@ -683,7 +684,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Read a batch",
         "Its state and how far it has come: lines by state, sums by outcome and currency, lines a "
         "second, and how long it will take.",
-        replies={200: batches.BatchView},
+        replies={200: BatchView},
         scope=batches.READ_SCOPE,
         errors=(*_KEY, errors.NotFound, errors.ValidationFailed, errors.DatabaseUnavailable),
     ),

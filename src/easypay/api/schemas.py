@@ -311,15 +311,19 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "FeedEvent.data": {
         "description": _line("""
             The payment as it was after this event; null if its month was archived. For an event of
-            a customer or a stored payment method, that object as it was; null once it was
-            erased."""),
+            a customer, a stored payment method or a batch, that object as it was; null once it was
+            erased or purged."""),
         "anyOf": [
-            *({"$ref": REF + name} for name in ("Payment", "StoredCustomer", "StoredMethod")),
+            *(
+                {"$ref": REF + name}
+                for name in ("Payment", "StoredCustomer", "StoredMethod", "Batch")
+            ),
             {"type": "null"},
         ],
     },
     "FeedEvent.payment_id":
-        "The payment. Null, as the fields down to `currency`, if the event is about a customer.",
+        "The payment. Null, as the fields down to `currency`, if the event is about a customer or "
+        "a batch.",
     "FeedEvent.status": "The payment's status after the event.",
     "FeedEvent.type": "What happened, as in the events of a payment.",
     "FeedEventPage.data": "Events, oldest first.",

@@ -13,6 +13,11 @@ _BY_KEY = "SET LOCAL enable_seqscan = off"
 async def fetch(pool: Pool, sql: str, *arguments: object) -> list[Any]:
     """Run a statement by its indexes, and return its rows."""
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(_BY_KEY)
-        rows: list[Any] = await connection.fetch(sql, *arguments)
+        return await fetch_within(connection, sql, *arguments)
+
+
+async def fetch_within(connection: Any, sql: str, *arguments: object) -> list[Any]:
+    """Do the same within a transaction. What follows in it is run by its indexes, too."""
+    await connection.execute(_BY_KEY)
+    rows: list[Any] = await connection.fetch(sql, *arguments)
     return rows

@@ -70,6 +70,21 @@ def why_not(state: str, move: str) -> InvalidState:
     )
 
 
+class LineRow(msgspec.Struct, frozen=True, gc=False):
+    """A line and what became of it."""
+
+    line: int
+    state: str
+    operation: str
+    reference: str | None
+    payment_id: UUID | None
+    operation_id: UUID | None
+    outcome: str | None
+    detail: str | None
+    amount_minor: int | None
+    currency: str | None
+
+
 class Sum(msgspec.Struct, frozen=True):
     """Lines that ended in the same way, with their amounts in minor units."""
 

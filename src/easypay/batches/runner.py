@@ -52,6 +52,7 @@ _MARGIN_S: Final = 5.0
 _LOOK_EVERY_S: Final = 0.25
 """How often a worker asks whether its batches may go on."""
 _CUT_EVERY_S: Final = 60.0
+_PROGRESS_EVERY_S: Final = 1.0
 _AGAIN_S: Final = 1.0
 _OPEN_FIRST_S: Final = 1.0
 _OPEN_MOST_S: Final = 300.0
@@ -148,13 +149,16 @@ class Runner:
 
     async def _look_on(self) -> None:
         """Ask whether batches may go on, and now and then remove cut uploads."""
-        look_at_uploads = 0.0
+        look_at_uploads = look_at_progress = 0.0
         while True:
             try:
                 if monotonic() >= look_at_uploads:
                     look_at_uploads = monotonic() + _CUT_EVERY_S
                     await store.forget_cut(self._pool)
                 wanted = {(g.batch.merchant_id, g.batch.id) for g in self._loop.under_way}
+                if wanted and monotonic() >= look_at_progress:
+                    look_at_progress = monotonic() + _PROGRESS_EVERY_S
+                    await store.tell_progress(self._pool, list(wanted))
                 states = await claims.states_of(self._pool, list(wanted)) if wanted else {}
                 under_way = {group.batch.id for group in self._loop.under_way}
                 self._states = {each: states.get(each, self._states[each]) for each in under_way}

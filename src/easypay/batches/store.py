@@ -11,17 +11,20 @@ import asyncpg
 import msgspec
 
 from easypay import ids
-from easypay.batches import events, look_ups
+from easypay.batches import look_ups
 from easypay.batches.model import (
     COLUMNS,
     MOVES,
     Batch,
+    LineRow,
     Progress,
     Sum,
     batch_of,
     why_not,
 )
+from easypay.batches.views import batch_view
 from easypay.errors import NotFound
+from easypay.events import batch_events
 from easypay.mode import Mode
 
 Runner = Any
@@ -130,7 +133,7 @@ async def end(pool: Runner, batch: Batch, whole: Whole) -> Batch | None:
             if row is None:
                 raise UploadCut
             ended = batch_of(row)
-            await events.tell(connection, ended, "created" if state == "ready" else "invalid")
+            await _tell(connection, ended, "created" if state == "ready" else "invalid")
     except asyncpg.UniqueViolationError:
         return None
     return ended
@@ -270,25 +273,15 @@ _UNDER_WAY: Final = """
 
 async def progress(runner: Runner, batch: Batch) -> Progress:
     """Return how far a batch has come. Reads its totals and the lines under way, not all lines."""
+    async with runner.acquire() as connection, connection.transaction():
+        return await _progress(connection, batch)
+
+
+async def _progress(connection: Any, batch: Batch) -> Progress:
     key = batch.merchant_id, batch.id
-    sums = tuple(Sum(*row) for row in await runner.fetch(_SUMS, *key))
-    ((claimed, open_, now),) = await look_ups.fetch(runner, _UNDER_WAY, *key)
+    sums = tuple(Sum(*row) for row in await connection.fetch(_SUMS, *key))
+    ((claimed, open_, now),) = await look_ups.fetch_within(connection, _UNDER_WAY, *key)
     return Progress(sums=sums, claimed=claimed, open=open_, now=now)
-
-
-class LineRow(msgspec.Struct, frozen=True, gc=False):
-    """A line and what became of it."""
-
-    line: int
-    state: str
-    operation: str
-    reference: str | None
-    payment_id: UUID | None
-    operation_id: UUID | None
-    outcome: str | None
-    detail: str | None
-    amount_minor: int | None
-    currency: str | None
 
 
 _LINE: Final = ", ".join(LineRow.__struct_fields__)
@@ -346,7 +339,7 @@ async def move(pool: Runner, batch: Batch, what: str, reason: str | None = None)
             moved = batch_of(row)
             if what == "resume":
                 await connection.execute(_GO_ON, batch.merchant_id, batch.id)
-            await events.tell(connection, moved, _TOLD[what])
+            await _tell(connection, moved, _TOLD[what])
             return moved
     found = await find(pool, batch.merchant_id, batch.mode, batch.id)
     if found.state != to:
@@ -372,5 +365,36 @@ async def end_what_is_over(pool: Runner) -> list[Batch]:
     async with pool.acquire() as connection, connection.transaction():
         done = [batch_of(row) for row in await connection.fetch(_OVER)]
         for batch in done:
-            await events.tell(connection, batch, "done")
+            await _tell(connection, batch, "done")
     return done
+
+
+# Told are tenths of its lines, so that no batch has more than nine of these events, and a small one
+# has none.
+_LEAST_LINES: Final = 100
+_PROGRESS: Final = f"""
+    UPDATE batches b SET tenth = s.ended * 10 / b.lines
+      FROM unnest($1::uuid[], $2::uuid[]) AS i(merchant_id, id)
+     CROSS JOIN LATERAL (
+           SELECT coalesce(sum(t.lines), 0)::bigint AS ended FROM batch_totals t
+            WHERE t.merchant_id = i.merchant_id AND t.batch_id = i.id) AS s
+     WHERE b.merchant_id = i.merchant_id AND b.id = i.id AND b.state = 'running'
+       AND b.lines >= {_LEAST_LINES} AND s.ended < b.lines AND s.ended * 10 / b.lines > b.tenth
+    RETURNING {", ".join(f"b.{name}" for name in COLUMNS.split(", "))}
+"""
+
+
+async def tell_progress(pool: Runner, wanted: Sequence[tuple[UUID, UUID]]) -> None:
+    """Tell of the batches of which another tenth has ended. Each is a merchant and an id."""
+    merchants, batch_ids = map(list, zip(*wanted, strict=True))
+    async with pool.acquire() as connection, connection.transaction():
+        for row in await connection.fetch(_PROGRESS, merchants, batch_ids):
+            await _tell(connection, batch_of(row), "progress")
+
+
+async def _tell(connection: Any, batch: Batch, what: str) -> None:
+    """Write an event of a batch, in the transaction that changes it."""
+    data = msgspec.json.encode(batch_view(batch, await _progress(connection, batch)))
+    await batch_events.tell(
+        connection, batch.merchant_id, batch.mode, batch.id, f"batch.{what}", data
+    )

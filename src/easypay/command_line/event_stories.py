@@ -188,12 +188,12 @@ def _id(payment: Any) -> str:
 _LATE: Final = "the charge comes after its payment failed, and is given back; takes two minutes"
 
 
-def _batch(*moves: str, lines: int = 1) -> Callable[[TrialShop, Stage], None]:
+def _batch(*moves: str, lines: int = 1, rate: int = 1) -> Callable[[TrialShop, Stage], None]:
     """Return the story of a batch of so many lines: uploaded, and then what is asked of it."""
 
     def tell(shop: TrialShop, _: Stage) -> None:
         void = {"operation": "void", "payment": _id(_authorized(shop))}
-        path = f"/batches/{shop.upload([void] * lines)['id']}"
+        path = f"/batches/{shop.upload([void] * lines, rate)['id']}"
         for move in moves:
             if move == "done":
                 shop.until(
@@ -210,8 +210,6 @@ def _batch(*moves: str, lines: int = 1) -> Callable[[TrialShop, Stage], None]:
 def _invalid_batch(shop: TrialShop, _: Stage) -> None:
     shop.upload([{"operation": "none"}])
 
-
-_TOLD_ONLY: Final = "; only endpoints are told of it"
 
 STORIES: Final = {
     "payment.pending": Story("payment.pending", "a payment is queued", _queued),
@@ -257,24 +255,27 @@ STORIES: Final = {
     "payment_method.expiring": Story(
         "payment_method.expiring", "a stored card expires soon", _method_expiring
     ),
-    DISABLED: Story(DISABLED, f"another endpoint is disabled{_TOLD_ONLY}", _endpoint_disabled),
-    "batch.created": Story("batch.created", f"a batch is uploaded{_TOLD_ONLY}", _batch()),
+    DISABLED: Story(
+        DISABLED, "another endpoint is disabled; only endpoints are told of it", _endpoint_disabled
+    ),
+    "batch.created": Story("batch.created", "a batch is uploaded", _batch()),
     "batch.invalid": Story(
-        "batch.invalid", f"a batch with a wrong line is uploaded{_TOLD_ONLY}", _invalid_batch
+        "batch.invalid", "a batch with a wrong line is uploaded", _invalid_batch
     ),
-    "batch.started": Story("batch.started", f"a batch starts{_TOLD_ONLY}", _batch("start")),
-    "batch.paused": Story(
-        "batch.paused", f"a batch is paused{_TOLD_ONLY}", _batch("start", "pause", lines=5)
+    "batch.started": Story("batch.started", "a batch starts", _batch("start")),
+    "batch.progress": Story(
+        "batch.progress",
+        "another tenth of a batch's lines has ended",
+        _batch("start", lines=100, rate=20),
     ),
+    "batch.paused": Story("batch.paused", "a batch is paused", _batch("start", "pause", lines=5)),
     "batch.resumed": Story(
         "batch.resumed",
-        f"a batch is resumed{_TOLD_ONLY}",
+        "a batch is resumed",
         _batch("start", "pause", "resume", lines=5),
     ),
-    "batch.cancelled": Story(
-        "batch.cancelled", f"a batch is cancelled{_TOLD_ONLY}", _batch("cancel")
-    ),
-    "batch.done": Story("batch.done", f"a batch ends{_TOLD_ONLY}", _batch("start", "done")),
+    "batch.cancelled": Story("batch.cancelled", "a batch is cancelled", _batch("cancel")),
+    "batch.done": Story("batch.done", "a batch ends", _batch("start", "done")),
     "held": Story("payment.in_review", "the same as payment.in_review", _in_review),
     "unknown": Story(
         "payment.captured", "the reply is lost; the resolver finds the charge", _unknown

@@ -84,8 +84,7 @@ async def _tail(
 async def _show(connection: Any, found: "Sequence[FeedEvent]", *, as_json: bool) -> None:
     from easypay import ids
     from easypay.clock import rfc3339
-    from easypay.customers.events import is_of_customer
-    from easypay.payments.event_objects import objects_of
+    from easypay.payments.event_objects import objects_of, subject_of
 
     if as_json:
         for event, seen in zip(found, await objects_of(connection, found), strict=True):
@@ -98,14 +97,8 @@ async def _show(connection: Any, found: "Sequence[FeedEvent]", *, as_json: bool)
             event.position,
             rfc3339(event.created_at),
             f"{event.type:<20}",
-            *(
-                ("", ids.typed(ids.CUSTOMER, event.payment_id))
-                if is_of_customer(event.type)
-                else (
-                    f"{event.amount_minor:>10} {event.currency}",
-                    ids.typed(ids.PAYMENT, event.payment_id),
-                )
-            ),
+            f"{event.amount_minor:>10} {event.currency}" if event.currency else "",
+            ids.typed(subject_of(event), event.payment_id),
             event.mode,
             ids.typed(ids.MERCHANT, event.merchant_id),
             flush=True,

@@ -83,13 +83,13 @@ class TrialShop:
         body = {"amount": amount, "currency": "USD", "payment_method": method, **over}
         return self.post("/payments", body, queue=queue, refused=refused)
 
-    def upload(self, lines: Sequence[Any]) -> Any:
-        """Upload a batch that does not start by itself and runs a line a second. Return it."""
+    def upload(self, lines: Sequence[Any], lines_per_second: int = 1) -> Any:
+        """Upload a batch that does not start by itself and runs slowly. Return it."""
         headers = {
             "Idempotency-Key": f"trigger-{uuid.uuid4()}",
             "Content-Type": "application/jsonl",
         }
-        path = "/batches?start=false&name=trigger&lines_per_second=1"
+        path = f"/batches?start=false&name=trigger&lines_per_second={lines_per_second}"
         answer = self._call("POST", path, msgspec.json.Encoder().encode_lines(lines), headers)
         return self._must(answer, (201,), path)
 

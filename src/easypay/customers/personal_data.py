@@ -142,6 +142,7 @@ COLUMNS: Final[tuple[Columns, ...]] = (
         "mode key name format on_error state reason digest",
         *(Fate.NOT_PERSONAL, "about a whole file"),
     ),
+    _of("batch_events", "data", Fate.NOT_PERSONAL, "the batch as it was then"),
     _of("batch_groups", "reason", Fate.KEPT, _WORDS),
     _of("batch_totals", "operation state outcome currency", Fate.NOT_PERSONAL, "sums of many"),
     # webhooks

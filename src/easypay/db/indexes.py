@@ -156,6 +156,7 @@ INDEXES: Final[Mapping[str, Index]] = {
         batches_file="uploads: the batch of the same file",
         batches_running="workers: the batches that run",
         batches_uploads="workers: uploads that were cut",
+        batches_over="the purge: batches that are over, oldest first",
     ),
     **_of("batch_lines", batch_lines_pkey="the lines of a group, and the results, in order"),
     **_of(
@@ -163,6 +164,7 @@ INDEXES: Final[Mapping[str, Index]] = {
         batch_groups_pkey="the end of a group; which groups of a batch are under way",
         batch_groups_due="workers: groups whose lease has ended",
     ),
+    **_of("batch_events", batch_events_pkey="the object of an event of a batch"),
     **_of("batch_totals", batch_totals_pkey="adding up what has ended"),
     **_of("merchants", merchants_pkey="authentication, and all changes of a merchant"),
     **_of(

@@ -26,8 +26,8 @@ import msgspec
 from easypay import clock, ids
 from easypay.clock import rfc3339
 from easypay.customers import events as customer_events
-from easypay.customers.views import StoredCustomerView, StoredMethodView
 from easypay.db.partitions import within_months
+from easypay.events import batch_events
 from easypay.events.pages import FeedEvent
 from easypay.payments.model import STATUS, Status
 from easypay.payments.outcome_changes import ABSENT_ANSWER
@@ -71,14 +71,14 @@ class FeedEventView(msgspec.Struct, frozen=True, gc=False):
     api_version: str
     mode: str
     payment_id: str | None
-    """Null, as all others down to `currency`, if the event is about a customer."""
+    """Null, as all others down to `currency`, if the event is about a customer or a batch."""
     operation_id: str | None
     status: str | None
     amount: int | None
     currency: str | None
     created_at: str
     data: Any
-    """A PaymentView, StoredCustomerView or StoredMethodView, or None."""
+    """A PaymentView, StoredCustomerView, StoredMethodView, a batch as JSON, or None."""
 
 
 class Happened(msgspec.Struct, frozen=True, gc=False):
@@ -131,20 +131,29 @@ async def objects_of(runner: Runner, events: Sequence[FeedEvent]) -> list[FeedEv
     one of the payments was in review. `data` is None if the payment was archived meanwhile, or has
     a status that only a newer version knows.
 
-    One more statement reads the objects of events about customers.
+    One more statement each reads the objects of events about customers and about batches.
     """
-    others = [event for event in events if customer_events.is_of_customer(event.type)]
-    if not others:
-        return await _with_payments(runner, events)
-    found = await customer_events.objects_of(runner, others)
-    of_payments = [event for event in events if not customer_events.is_of_customer(event.type)]
-    views = iter(await _with_payments(runner, of_payments))
+    subjects = [subject_of(event) for event in events]
+    of = {
+        each: [e for e, s in zip(events, subjects, strict=True) if s == each] for each in subjects
+    }
+    others: dict[UUID, Any] = {
+        **await customer_events.objects_of(runner, of.get(ids.CUSTOMER, ())),
+        **await batch_events.objects_of(runner, of.get(ids.BATCH, ())),
+    }
+    payments = iter(await _with_payments(runner, of.get(ids.PAYMENT, ())))
     return [
-        _customer_view(event, found.get(event.id))
-        if customer_events.is_of_customer(event.type)
-        else next(views)
-        for event in events
+        next(payments) if subject == ids.PAYMENT else _other_view(event, others.get(event.id))
+        for event, subject in zip(events, subjects, strict=True)
     ]
+
+
+def subject_of(event: FeedEvent) -> str:
+    """Return what an event is about, whose id it has in `payment_id`: `ids.PAYMENT`, `ids.CUSTOMER`
+    or `ids.BATCH`."""
+    if customer_events.is_of_customer(event.type):
+        return ids.CUSTOMER
+    return ids.BATCH if batch_events.is_of_batch(event.type) else ids.PAYMENT
 
 
 async def _with_payments(runner: Runner, events: Sequence[FeedEvent]) -> list[FeedEventView]:
@@ -303,9 +312,7 @@ def _took_over(history: Sequence[Happened]) -> list[bool]:
 _FIELDS: Final = len(ProcessorView.__struct_fields__)
 
 
-def _customer_view(
-    event: FeedEvent, data: StoredCustomerView | StoredMethodView | None
-) -> FeedEventView:
+def _other_view(event: FeedEvent, data: Any) -> FeedEventView:
     return FeedEventView(
         id=ids.typed(ids.EVENT, event.id),
         type=event.type,

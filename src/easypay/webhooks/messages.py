@@ -138,7 +138,7 @@ def other_body(event_type: str, event_id: UUID, mode: str, data: str) -> bytes:
 def payment_body(event: FeedEventView | ShownEvent) -> bytes:
     """Return the body of the message about an event of the feed, at most `MOST_BYTES` long."""
     if event.payment_id is None:
-        return _customer_body(event)
+        return _other_event_body(event)
     message = PaymentMessage(
         type=event.type,
         timestamp=event.created_at,
@@ -158,8 +158,8 @@ def payment_body(event: FeedEventView | ShownEvent) -> bytes:
     return msgspec.json.encode(msgspec.structs.replace(message, data=None))
 
 
-def _customer_body(event: FeedEventView | ShownEvent) -> bytes:
-    """Return the body of the message about an event of a customer or a stored payment method."""
+def _other_event_body(event: FeedEventView | ShownEvent) -> bytes:
+    """Return the body of the message about an event of no payment."""
     message = OtherMessage(
         type=event.type,
         timestamp=event.created_at,

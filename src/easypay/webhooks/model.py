@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from easypay.customers.events import TYPES as CUSTOMER_TYPES
+from easypay.events.batch_events import TYPES as BATCH_TYPES
 from easypay.mode import Mode
 
 TEST: Final = "webhook.test"
@@ -32,19 +33,7 @@ PAYMENT_TYPES: Final = (
     "late_charge.returned",
 )
 """The types of all events of payments."""
-BATCH_TYPES: Final = (
-    "batch.created",
-    "batch.invalid",
-    "batch.started",
-    "batch.paused",
-    "batch.resumed",
-    "batch.cancelled",
-    "batch.done",
-)
-"""The types of what happens to batches. These events are in no feed: they are told, and that is
-all."""
-TOLD_ONLY: Final = (DISABLED, *BATCH_TYPES)
-TYPES: Final = (*PAYMENT_TYPES, *CUSTOMER_TYPES, *TOLD_ONLY)
+TYPES: Final = (*PAYMENT_TYPES, *CUSTOMER_TYPES, *BATCH_TYPES, DISABLED)
 """What an endpoint can ask for. A test event goes to any endpoint."""
 
 MOST_ENDPOINTS: Final = 20

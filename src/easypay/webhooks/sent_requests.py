@@ -14,7 +14,7 @@ from easypay.db.partitions import within_months
 from easypay.events.pages import FeedEvent
 from easypay.payments.event_objects import objects_of
 from easypay.webhooks.messages import message_id, other_body, payment_body
-from easypay.webhooks.model import TEST, TOLD_ONLY, Attempt, Endpoint, object_of_test
+from easypay.webhooks.model import DISABLED, TEST, Attempt, Endpoint, object_of_test
 
 Runner = Any
 
@@ -54,7 +54,7 @@ async def _body(runner: Runner, endpoint: Endpoint, attempt: Attempt) -> bytes |
     if attempt.type == TEST:
         data = object_of_test(ids.typed(ids.ENDPOINT, endpoint.id))
         return other_body(attempt.type, attempt.event_id, endpoint.mode, data)
-    if attempt.type in TOLD_ONLY:
+    if attempt.type == DISABLED:
         data = await runner.fetchval(_DATA, attempt.merchant_id, endpoint.id, attempt.event_id)
         if data is None:
             return None
