@@ -176,6 +176,11 @@ class Settings(BaseSettings):
         gt=0,
         description="How long an upload may take in all",
     )
+    batch_days: int = Field(
+        default=90,
+        ge=1,
+        description="How long batches and their results are kept, from the end of the batch",
+    )
     queue_poll_s: float = Field(
         default=1.0,
         gt=0,

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 
 from batches.batch_shop import batch_of, batch_shop, becomes, payment_line, results, uploaded
 from easypay import ids
+from easypay.batches import removal
 from harness import QUICK, Shop, Stack, audit, own_stack, run_easypay, until
 from harness.forked import ForkedWorkers, forked_workers
 from harness.stored import stored_method
@@ -246,6 +248,50 @@ async def test_the_feed_and_endpoints_tell_of_what_happens_to_a_batch(
     words = ("events", "tail", "--merchant", ids.typed(ids.MERCHANT, shop.merchant_id))
     tail = await asyncio.to_thread(run_easypay, *words, **stack.env)
     assert tail.out.splitlines()[-1].split()[2:4] == ["batch.done", batch["id"]], tail
+
+
+async def test_a_batch_is_removed_so_many_days_after_its_end(
+    stack: Stack, worker: None, workers: ForkedWorkers, shop: Shop
+) -> None:
+    """Only if nothing of it is under way, and from its first line on nobody sees it any more. Its
+    events stay, without the batch."""
+    line = {"operation": "void", "payment": f"pay_{0:032x}"}
+    old, new, busy = [
+        (await uploaded(shop, [line | {"line_reference": name}]))["id"] for name in "abc"
+    ]
+    for each in (old, new, busy):
+        await becomes(shop, each, "done")
+    await told(shop, "batch.done", 3)
+    of = {each: ids.parse(ids.BATCH, each) for each in (old, new, busy)}
+    sql = "UPDATE batches SET ended_at = db_now() - interval '91 days' WHERE id = ANY ($1)"
+    await stack.fetch(sql, [of[old], of[busy]])
+    await stack.fetch(
+        "INSERT INTO batch_groups (merchant_id, batch_id, first_line, last_line, due_at)"
+        " VALUES ($1, $2, 1, 1, 'infinity')",
+        *(shop.merchant_id, of[busy]),
+    )
+    async with asyncpg.create_pool(stack.dsn, min_size=1) as pool:
+        assert await removal.give_up_old(pool, keep_days=90) == 1
+    assert (await shop.client.get(f"/batches/{old}")).status_code == 404
+    assert (await shop.client.get(f"/batches/{old}/results")).status_code == 404
+    await workers.start()
+    tables = ("batches", "batch_lines", "batch_totals", "batch_events")
+
+    async def only_two() -> bool:
+        counts = "SELECT count(DISTINCT {}) FROM {} WHERE merchant_id = $1"
+        names = ["id" if table == "batches" else "batch_id" for table in tables]
+        found = [
+            await stack.value(counts.format(*each), shop.merchant_id)
+            for each in zip(names, tables, strict=True)
+        ]
+        return found == [2, 2, 2, 2]
+
+    await until(only_two, what="nothing is left of the old batch")
+    assert len(await results(shop, new)) == len(await results(shop, busy)) == 1
+    data = [event["data"] for event in await told(shop, "batch.done", 3)]
+    assert [each and each["id"] for each in data] == [None, new, busy]
+    again = await uploaded(shop, [line | {"line_reference": "a"}], start="false")
+    assert again["id"] != old
 
 
 async def told(shop: Shop, types: str, count: int) -> list[dict[str, Any]]:

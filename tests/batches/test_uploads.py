@@ -20,7 +20,7 @@ from batches.batch_shop import (
     uploaded,
 )
 from easypay import clock, ids
-from easypay.batches import store
+from easypay.batches import removal, store
 from easypay.batches.model import Batch
 from easypay.batches.staging import Staging
 from easypay.merchants.vault import Box
@@ -343,5 +343,5 @@ async def test_a_batch_whose_upload_has_ended_is_never_removed_as_cut(stack: Sta
     assert batch_id is not None
     async with connected(stack.dsn) as connection:
         batch = await store.find(connection, shop.merchant_id, Mode.TEST, batch_id)
-        await store.forget(connection, batch)
+        await removal.forget(connection, batch)
     assert await kept(stack, shop) == (1, 1)

@@ -15,6 +15,7 @@ from row_builders import approved, begun, month, new_payment, refund_of
 
 from easypay import clock, ids
 from easypay.batches import claims as batch_claims
+from easypay.batches import removal as batch_removal
 from easypay.batches import store as batch_store
 from easypay.batches.model import Batch
 from easypay.cache.caches import Caches
@@ -26,7 +27,7 @@ from easypay.db.connections import Lane
 from easypay.db.lease import Lease, hold
 from easypay.db.reading import Reading
 from easypay.db.work_list import Work
-from easypay.events import numbering, pages, readers, summaries
+from easypay.events import batch_events, numbering, pages, readers, summaries
 from easypay.events.pages import FeedPage
 from easypay.merchants import admin
 from easypay.merchants.directory import Directory
@@ -1170,12 +1171,13 @@ CUSTOMERS: Final = (
 
 _FILL_BATCHES: Final = """
     INSERT INTO batches (merchant_id, id, mode, key, name, format, on_error, state, digest, lines,
-        last_line, next_line, at_once, upload_until, running_since)
+        last_line, next_line, at_once, upload_until, running_since, ended_at)
     SELECT $1, lowest_id_at(now() - make_interval(secs => 5000 - n)), 'test', n::text, '', 'jsonl',
            'refuse', CASE WHEN n > 2990 THEN 'checking' WHEN n > 2980 THEN 'running'
                           ELSE 'done' END,
            CASE WHEN n <= 2990 THEN sha256(n::text::bytea) END, 9000, 9000, 5001, 128,
-           now() - interval '1 hour', now()
+           now() - interval '1 hour', now(),
+           CASE WHEN n <= 2980 THEN now() - make_interval(days => 100, hours => -n) END
       FROM generate_series(1, 3000) AS n
 """
 _FILL_LINES: Final = """
@@ -1195,6 +1197,12 @@ _FILL_TOTALS: Final = """
 """
 
 
+_FILL_BATCH_EVENTS: Final = """
+    INSERT INTO batch_events (merchant_id, batch_id, event_id, data)
+    SELECT merchant_id, id, id, '{}' FROM batches
+"""
+
+
 _FILLED: Final[set[str]] = set()
 
 
@@ -1203,9 +1211,10 @@ async def batch_rows(w: World) -> Batch:
     if w.dsn not in _FILLED:
         _FILLED.add(w.dsn)
         await w.connection.execute(_FILL_BATCHES, w.merchant_id)
-        for fill in (_FILL_LINES, _FILL_GROUPS, _FILL_TOTALS):
+        for fill in (_FILL_LINES, _FILL_GROUPS, _FILL_TOTALS, _FILL_BATCH_EVENTS):
             await w.connection.execute(fill)
-        for table in ("batches", "batch_lines", "batch_groups", "batch_totals"):
+        tables = ("batches", "batch_lines", "batch_groups", "batch_totals", "batch_events")
+        for table in tables:
             await w.connection.execute(f"ANALYZE {table}")
     found = await batch_store.of_key(w.pool, w.merchant_id, Mode.TEST, "2985")
     assert found is not None
@@ -1232,6 +1241,8 @@ async def begin_lines(w: World) -> None:
     group = await claimed_group(w)
     assert await batch_claims.lines_of(w.pool, group)
     await batch_claims.begin_lines(w.pool, group, list(range(51, 101)))
+    (line, *_) = await batch_claims.lines_of(w.pool, group)
+    await batch_claims.forget_tries(w.pool, group, line, set())
 
 
 async def end_lines(w: World, _: Case) -> Found:
@@ -1265,7 +1276,36 @@ async def list_batches(w: World) -> None:
 
 async def find_cut_uploads(w: World) -> None:
     await batch_rows(w)
-    assert await w.pool.fetch(batch_store.CUT)
+    assert await w.pool.fetch(batch_removal.CUT)
+
+
+async def give_up_old_batches(w: World) -> None:
+    await batch_rows(w)
+    assert await batch_removal.give_up_old(w.pool, keep_days=90)
+
+
+async def remove_batch(w: World) -> None:
+    await batch_rows(w)
+    found = await batch_store.of_key(w.pool, w.merchant_id, Mode.TEST, "2995")
+    assert found is not None
+    await batch_removal.forget(w.pool, found)
+
+
+async def look_at_batches(w: World) -> None:
+    batch = await batch_rows(w)
+    assert await batch_claims.states_of(w.pool, [(w.merchant_id, batch.id)])
+    await batch_store.tell_progress(w.pool, [(w.merchant_id, batch.id)])
+
+
+async def pause_and_resume(w: World) -> None:
+    batch = await batch_rows(w)
+    await batch_store.move(w.pool, batch, "pause")
+    await batch_store.move(w.pool, batch, "resume")
+
+
+async def batches_of_events(w: World) -> None:
+    batch = await batch_rows(w)
+    assert await w.pool.fetch(batch_events.OBJECTS, [w.merchant_id], [batch.id], [batch.id])
 
 
 async def end_batches(w: World) -> None:
@@ -1289,6 +1329,14 @@ BATCHES: Final = (
          buffers=2_000),
     Case("list batches", list_batches, uses=("batches_pkey",), buffers=300),
     Case("find uploads that were cut", find_cut_uploads, uses=("batches_uploads",)),
+    Case("remove an upload that was cut", remove_batch, uses=("batches_pkey", "batch_lines_pkey"),
+         buffers=200),
+    Case("look whether batches may go on, and how far they are", look_at_batches,
+         uses=("batches_pkey", "batch_totals_pkey")),
+    Case("pause and resume a batch", pause_and_resume, buffers=3_500,
+         uses=("batches_pkey", "batch_groups_pkey")),
+    Case("read the batches of events", batches_of_events, uses=("batch_events_pkey",)),
+    Case("find batches that are old", give_up_old_batches, uses=("batches_over",), buffers=1_500),
     Case("end batches that are over", end_batches, uses=("batches_running",)),
 )  # fmt: skip
 

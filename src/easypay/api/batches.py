@@ -18,7 +18,7 @@ from easypay.api.http import ClientLeft, Request, Response, decode, encode, inva
 from easypay.api.idempotency import key_of
 from easypay.api.paging import Cursors, limit_of, newest_id, page_response
 from easypay.api.streaming import Streamed, Write
-from easypay.batches import store
+from easypay.batches import removal, store
 from easypay.batches.lines import SEAL_KEY
 from easypay.batches.model import MOST_AT_ONCE, USUAL_AT_ONCE, Batch, LineRow
 from easypay.batches.staging import Staging, TooLong, WrongField
@@ -113,20 +113,20 @@ class BatchesApi:
             whole = await staging.read(self._pieces(request))
             ended = await store.end(self._pool, batch, whole)
         except BaseException as error:
-            await asyncio.shield(store.forget(self._pool, batch))
+            await asyncio.shield(removal.forget(self._pool, batch))
             if isinstance(error, TooLong):
                 raise self._too_large() from None
             if isinstance(error, store.UploadCut):
                 raise RequestTimeout.of("body", limits.within_s) from None
             raise
         if ended is None:  # the same file is a batch already
-            await store.forget(self._pool, batch)
+            await removal.forget(self._pool, batch)
             found = await store.of_file(self._pool, caller.merchant_id, caller.mode, whole.digest)
             if found is None:
                 raise RequestInProgress("The batch of the same file changed just now. Try again.")
             return await self._answer(await self._started(found, starts))
         if ended.state == "invalid":
-            await store.delete_lines(self._pool, ended)
+            await removal.delete_lines(self._pool, ended)
         return await self._answer(await self._started(ended, starts), status=201)
 
     async def _again(self, request: Request, caller: Caller, key: str, starts: bool) -> Response:

@@ -22,7 +22,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from easypay import ids
-from easypay.batches import claims, store
+from easypay.batches import claims, removal, store
 from easypay.batches.claims import GROUPS, PAUSED, Group, LineEnd
 from easypay.batches.group_run import GroupRun, Means
 from easypay.batches.model import Batch
@@ -51,7 +51,7 @@ _LEAST_LEASE_S: Final = 30.0
 _MARGIN_S: Final = 5.0
 _LOOK_EVERY_S: Final = 0.25
 """How often a worker asks whether its batches may go on."""
-_CUT_EVERY_S: Final = 60.0
+_TIDY_EVERY_S: Final = 60.0
 _PROGRESS_EVERY_S: Final = 1.0
 _AGAIN_S: Final = 1.0
 _OPEN_FIRST_S: Final = 1.0
@@ -81,6 +81,7 @@ class Runner:
         end: GroupCommitter[LineEnd, None],
         box: Box,
         deadline_s: float,
+        keep_days: int,
         poll_s: float = 1.0,
         ended: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -88,6 +89,7 @@ class Runner:
         self._pool = pool
         self._means = Means(pool, payments, end, box, asyncio.Semaphore(LINES_AT_ONCE))
         self._caller_of = caller_of
+        self._keep_days = keep_days
         self._poll_s = poll_s
         self._needs_s = deadline_s + _MARGIN_S
         self._lease_s = max(_LEAST_LEASE_S, 2 * self._needs_s)
@@ -110,6 +112,7 @@ class Runner:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._loop.run())
             group.create_task(self._look_on())
+            group.create_task(self._tidy_on())
 
     async def stop(self, within_s: float) -> None:
         """Begin no more lines, and wait for those under way. What was not begun is given back."""
@@ -148,13 +151,10 @@ class Runner:
         return bool(groups)
 
     async def _look_on(self) -> None:
-        """Ask whether batches may go on, and now and then remove cut uploads."""
-        look_at_uploads = look_at_progress = 0.0
+        """Ask whether batches may go on, and tell how far they have come."""
+        look_at_progress = 0.0
         while True:
             try:
-                if monotonic() >= look_at_uploads:
-                    look_at_uploads = monotonic() + _CUT_EVERY_S
-                    await store.forget_cut(self._pool)
                 wanted = {(g.batch.merchant_id, g.batch.id) for g in self._loop.under_way}
                 if wanted and monotonic() >= look_at_progress:
                     look_at_progress = monotonic() + _PROGRESS_EVERY_S
@@ -167,6 +167,18 @@ class Runner:
                     raise
                 log.warning("the states of batches cannot be read: %s", error)
             await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _tidy_on(self) -> None:
+        """Remove old batches and uploads that were cut."""
+        while True:
+            try:
+                await removal.give_up_old(self._pool, keep_days=self._keep_days)
+                await removal.forget_cut(self._pool)
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                log.warning("old batches cannot be removed: %s", error)
+            await asyncio.sleep(_TIDY_EVERY_S)
 
     # one group ---------------------------------------------------------------------------------
 

@@ -148,59 +148,6 @@ async def _put_in_order(connection: Any, key: tuple[UUID, UUID]) -> None:
         await connection.execute(_WAIT_FOR, *key, lines, before)
 
 
-_MOST_AT_A_TIME: Final = 20_000
-_DELETE_LINES: Final = """
-    DELETE FROM batch_lines WHERE merchant_id = $1 AND batch_id = $2 AND line > $3 AND line <= $4
-       AND state <> 'skipped'
-"""
-_LAST: Final = """
-    SELECT line FROM batch_lines WHERE merchant_id = $1 AND batch_id = $2
-     ORDER BY line DESC LIMIT 1
-"""
-# From then on the upload cannot end. If it has ended after all, its lines must stay.
-_CUT_OFF: Final = """
-    UPDATE batches SET upload_until = '-infinity'
-     WHERE merchant_id = $1 AND id = $2 AND state = 'checking'
-"""
-_HAS_ENDED: Final = """
-    SELECT EXISTS (SELECT FROM batches
-                    WHERE merchant_id = $1 AND id = $2 AND state <> 'checking')
-"""
-_FORGET: Final = "DELETE FROM batches WHERE merchant_id = $1 AND id = $2 AND state = 'checking'"
-
-
-async def delete_lines(pool: Runner, batch: Batch, *, wrong_too: bool = False) -> None:
-    """Delete the lines of a batch that will not run, some thousands at a time."""
-    key = batch.merchant_id, batch.id
-    last = await pool.fetchval(_LAST, *key) or 0
-    sql = _DELETE_LINES.replace("AND state <> 'skipped'", "") if wrong_too else _DELETE_LINES
-    for start in range(0, last, _MOST_AT_A_TIME):
-        await pool.execute(sql, *key, start, start + _MOST_AT_A_TIME)
-
-
-async def forget(pool: Runner, batch: Batch) -> None:
-    """Remove a batch whose upload was cut, with what was read of it. Does nothing if it ended."""
-    key = batch.merchant_id, batch.id
-    await pool.execute(_CUT_OFF, *key)
-    if not await pool.fetchval(_HAS_ENDED, *key):
-        await delete_lines(pool, batch, wrong_too=True)
-        await pool.execute(_FORGET, *key)
-
-
-CUT: Final = f"""
-    SELECT {COLUMNS} FROM batches WHERE state = 'checking' AND upload_until < db_now() LIMIT 10
-"""
-
-
-async def forget_cut(pool: Runner) -> int:
-    """Remove uploads that are not whole although their time is over: their gateway died. Returns
-    how many."""
-    found = [batch_of(row) for row in await pool.fetch(CUT)]
-    for batch in found:
-        await forget(pool, batch)
-    return len(found)
-
-
 # reading ----------------------------------------------------------------------------------------
 
 
