@@ -134,6 +134,10 @@ async def _failover(world: World, shops: Shops, what: Happening) -> None:
     world.tell("failed over")
 
 
+async def _worker(world: World, shops: Shops, what: Happening) -> None:
+    await shops.batches.worker_breaks(what)
+
+
 BREAKS: Final[dict[str, Breaks]] = {
     "fault": _fault,
     "kill": _kill,
@@ -148,6 +152,7 @@ BREAKS: Final[dict[str, Breaks]] = {
     "lag": _lag,
     "settle": _settle,
     "failover": _failover,
+    "worker": _worker,
 }
 AT_ONCE: Final = frozenset({"fault", "skew", "processor_skew", "lag", "die_at"})
 """Done before the shops send requests; all others happen meanwhile."""

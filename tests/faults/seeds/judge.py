@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from easypay.payments.model import EDGES, REVIEWS
+from faults.seeds.batches import lines_agree
 from faults.seeds.failover_loss import lost_without_a_log_line, without_what_was_lost
 from faults.seeds.intent_checks import intents_kept
 from faults.seeds.money import SUCCESS, Money, money_of
@@ -40,6 +41,7 @@ async def judge(world: World, shops: Shops) -> list[str]:
     for number in range(len(shops.merchants)):
         wrong += await _one_shop(world, shops, number)
     wrong += _logs(world)
+    wrong += shops.batches.wrong_log()
     return wrong
 
 
@@ -64,6 +66,7 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
     if world.plan.has_failover:
         unlogged = lost_without_a_log_line(world, shops, rows, truth)
         truth, beyond = without_what_was_lost(world, rows, truth)
+    beyond |= _purged(shops, rows)
     sessions = Sessions(world.dsn)
     stack: Any = SimpleNamespace(sessions=sessions, simulator=SimpleNamespace(truth=whole_truth))
     shop: Any = SimpleNamespace(merchant_id=merchant_id, login="")
@@ -81,8 +84,18 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
     wrong += events_follow(rows)
     wrong += _open(rows)
     own_intents = [each for each in shops.intents.values() if each.shop == number]
+    wrong += await lines_agree(world, merchant_id, rows, money)
     wrong += intents_kept(own_intents, rows, money, world.lost_window)
     return [f"shop {number}: {each}" for each in wrong]
+
+
+def _purged(shops: Shops, rows: dict[str, list[Any]]) -> set[str]:
+    """Return what the audit may say because keys were purged; nothing if others are missing too."""
+    keys = len(rows["idempotency_keys"])
+    asked_for = [row for row in rows["operations"] if row["gives_back"] is None]
+    purged = sum(row["id"] in shops.batches.purged for row in asked_for)
+    is_all = purged and keys + purged == len(asked_for)
+    return {f"{keys} keys but {len(asked_for)} operations"} if is_all else set()
 
 
 def _keep(world: World, number: int, rows: dict[str, list[Any]], truth: list[Any]) -> None:

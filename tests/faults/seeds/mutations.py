@@ -74,6 +74,13 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "",
         finds=("is in_flight after everything",),
     ),
+    Mutation(
+        "lines_begin_again",  # whoever takes a line over begins it anew, whatever was begun before
+        "easypay/batches/group_run.py",
+        "            if ended_unsent(operation) and not cancelled:\n",
+        "            if not cancelled:\n",
+        finds=("is charged 2 times", "was done 2 times"),
+    ),
 )
 BY_NAME: Final = {each.name: each for each in MUTATIONS}
 

@@ -12,6 +12,8 @@ SHOPS: Final = 2
 GATEWAYS: Final = 2
 LINKS: Final = ("database", "processor", "clients")
 FAILOVERS: Final = 0.03
+BATCH_EVERY: Final = 8
+"""So many seeds have one with a batch."""
 
 _FAULTS: Final = (
     ("drop_reply", 9),
@@ -139,7 +141,37 @@ def plan(seed: int) -> Plan:
         made_plan.has_failover = True
         burst = rng.choice(bursts[:-2])
         burst.breaks.append(Happening("failover", {"after_s": rng.choice((0.01, 0.1, 0.5, 0.9))}))
+    elif seed % BATCH_EVERY == BATCH_EVERY - 1:
+        _plan_batch(random.Random(f"the batch of {seed}"), bursts)
     return made_plan
+
+
+_WORKER_POINTS: Final = (
+    *("batch_claimed", "batch_lines_begun", "before_send", "mid_send"),
+    *("after_reply", "after_record", "batch_line_sent"),
+)
+
+
+def _plan_batch(rng: random.Random, bursts: list[Burst]) -> None:
+    """Let a shop upload a batch, which is paused, resumed and cancelled while its worker is killed.
+    All other numbers of the seed stay what they are."""
+    first = rng.randrange(len(bursts) - 3)
+    for number, burst in enumerate(bursts[first:]):
+        gate = rng.randrange(GATEWAYS)
+        if number == 0:
+            upload = {"shop": rng.randrange(SHOPS), "gate": gate, "lines": rng.randint(4, 12)}
+            burst.requests.append(Happening("upload", upload))
+        elif rng.random() < 0.7:
+            move = _one_of(rng, (("pause", 6), ("resume", 6), ("cancel", 1)))
+            burst.requests.append(
+                Happening("move", {"move": move, "gate": gate, "after_s": rng.choice((0, 0.05))})
+            )
+        if rng.random() < 0.8:
+            how = _one_of(rng, (("dies", 5), ("kill", 3), ("terminate", 2), ("purge", 2)))
+            at: Any = rng.choice((0, 0.02, 0.1, 0.3))
+            if how == "dies":
+                at = rng.choice(_WORKER_POINTS)
+            burst.breaks.append(Happening("worker", {"how": how, "at": at}))
 
 
 class _PlanMaker:

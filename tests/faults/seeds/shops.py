@@ -17,6 +17,8 @@ from easypay.merchants import admin
 from easypay.merchants.vault import Vault
 from easypay.problem_table import PROBLEMS, Row
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
+from faults.seeds.batches import SCOPES as BATCH_SCOPES
+from faults.seeds.batches import Batches
 from faults.seeds.plan import ODD_TEXTS, SHOPS, Happening
 from faults.seeds.world import World
 from harness import AMEX, ENCRYPTION_KEY, MASTERCARD, VISA, card, random_name
@@ -112,6 +114,7 @@ class Shops:
         self._secrets: list[str] = []
         self.bugs: list[str] = []
         """Responses that no shop should ever see."""
+        self.batches = Batches(world, self._batch_key, self.logins)
 
     async def open(self) -> None:
         connection = await asyncpg.connect(self._world.dsn)
@@ -127,6 +130,17 @@ class Shops:
                 self._secrets.append(secret)
         finally:
             await connection.close()
+        await self.batches.prepare()
+
+    async def _batch_key(self, shop: int) -> str:
+        connection = await asyncpg.connect(self._world.dsn)
+        try:
+            _, secret = await admin.create_key(
+                connection, self.merchants[shop], mode="test", scopes=BATCH_SCOPES
+            )
+        finally:
+            await connection.close()
+        return secret
 
     async def new_account(self, shop: int, connection: Any) -> None:
         """Give this shop a new processor login, which takes its payments from now on."""
@@ -153,7 +167,11 @@ class Shops:
     async def ask(self, happening: Happening) -> None:
         """Do what the plan lets a shop do."""
         args = happening.args
-        if happening.kind == "look":
+        if happening.kind == "upload":
+            await self.batches.upload(happening)
+        elif happening.kind == "move":
+            await self.batches.move(happening)
+        elif happening.kind == "look":
             await self._look(args["shop"], args["gate"])
         elif happening.kind == "again":
             intent = self.intents.get(args["buy"])

@@ -44,12 +44,13 @@ async def run_seed(servers: Servers, seed: int, folder: Path, *, keep: bool = Fa
     try:
         async with asyncio.timeout(_LONGEST_S):
             await _course(world, shops)
-            await _quiet(world)
+            await _quiet(world, shops)
             result.found = await judge.judge(world, shops)
     except Exception as error:
         world.tell("".join(traceback.format_exception(error)))
         result.found.append(f"the run broke: {type(error).__name__}: {error}")
     finally:
+        await shops.batches.close()
         await world.close()
     result.verdict = "clean" if not result.found else "found"
     result.took_s = round(time.monotonic() - begun, 2)
@@ -104,13 +105,14 @@ async def _all_alive(world: World) -> None:
     await asyncio.gather(*(gate.ready() for gate in dead))
 
 
-async def _quiet(world: World) -> None:
+async def _quiet(world: World, shops: Shops) -> None:
     """End all faults and drive time until nothing more can happen."""
     world.tell("faults end")
     for link in world.links:
         link.mend()
     await _all_alive(world)
     await world.servers.simulator.clear_faults()
+    await shops.batches.quiet()
     await world.drive_to(world.ahead_ms / 1000 + WATCHED_H * 3600)
     for _ in range(5):
         if await world.is_idle():

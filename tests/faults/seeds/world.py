@@ -147,6 +147,8 @@ class World:
         self.folder = folder
         self.ahead_ms = 0
         self.processor_skew_ms = plan.processor_skew_ms
+        self.runs_lines = False
+        """Whether a worker sends lines of a batch."""
         # One link for all: its URL is part of an account, so every process must use the same.
         self.processor = Link("processor", "127.0.0.1", servers.simulator.port)
         self.gates: list[Gate] = []
@@ -288,6 +290,9 @@ class World:
         begun_s = self.ahead_ms / 1000
         await self.no_call_runs()
         while (left_s := at_s - self.ahead_ms / 1000) > 0.001:
+            if self.runs_lines:
+                self.is_calling()
+                await self.no_call_runs()
             due_s = await self._next_due_s()
             driven_s = self.ahead_ms / 1000 - begun_s
             least_s = step_s + (growth if driven_s < 3600 else 1.0) * driven_s
