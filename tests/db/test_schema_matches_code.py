@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from easypay import ids
+from easypay.batches.claims import LineEnd
 from easypay.db import migrate, partitions
 from easypay.db.embedded import Cluster
 from easypay.payment_details import INTENT_TYPE
@@ -38,6 +39,7 @@ async def test_the_database_has_the_same_status_edges(shared_stack: Stack) -> No
         ("recorded_change_3", statements.CHANGE_FIELDS),
         ("duplicate_check", duplicates.CHECK_FIELDS),
         ("queued_payment", queue_rows.QUEUED_FIELDS),
+        ("ended_line", LineEnd.__struct_fields__),
     ],
 )
 async def test_types_and_structs_have_the_same_fields(

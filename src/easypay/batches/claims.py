@@ -296,7 +296,8 @@ async def states_of(runner: Runner, wanted: Sequence[tuple[UUID, UUID]]) -> dict
 
 
 class LineEnd(msgspec.Struct, frozen=True, gc=False):
-    """How a line ended. `amount_minor` is the money that moved or was asked for."""
+    """How a line ended: the fields of the type `ended_line`. `amount_minor` is the money that moved
+    or was asked for."""
 
     merchant_id: UUID
     batch_id: UUID
@@ -313,10 +314,7 @@ class LineEnd(msgspec.Struct, frozen=True, gc=False):
 # A line ends once: what has ended is not changed, and not added up again.
 END_LINES: Final = """
     WITH given AS MATERIALIZED (
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::uuid[],
-            $6::uuid[], $7::text[], $8::text[], $9::bigint[], $10::text[])
-            AS g(merchant_id, batch_id, line, state, payment_id, operation_id, outcome, detail,
-                 amount_minor, currency)
+        SELECT * FROM unnest($1::ended_line[])
     ), ended AS (
         UPDATE batch_lines l
            SET state = g.state, payment_id = coalesce(g.payment_id, l.payment_id),
@@ -342,8 +340,8 @@ END_LINES: Final = """
 """
 
 
-def _end_arguments(items: Sequence[LineEnd]) -> list[list[Any]]:
-    return list(map(list, zip(*map(astuple, items), strict=True)))
+def _end_arguments(items: Sequence[LineEnd]) -> list[list[tuple[Any, ...]]]:
+    return [[astuple(item) for item in items]]
 
 
 def _end_results(items: Sequence[LineEnd], rows: list[asyncpg.Record]) -> Sequence[None]:

@@ -63,6 +63,8 @@ def _plan(options: argparse.Namespace) -> measure.Plan:
         "seconds": options.seconds,
         "snapshot_s": options.snapshot_s,
         "feed_rate": options.feed_rate,
+        "batch_lines": options.batch_lines,
+        "upload_lines": None if options.upload_lines is None else tuple(options.upload_lines),
         "base": options.base,
         "pairs": options.pairs,
     }
@@ -84,6 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     option(
         "--snapshot-s", type=float, metavar="S",
         help=f"how long a snapshot is held (default: {default.snapshot_s:g})",
+    )  # fmt: skip
+    option(
+        "--batch-lines", type=int, metavar="N",
+        help=f"lines of a batch that is run (default: {default.batch_lines:,})",
+    )  # fmt: skip
+    option(
+        "--upload-lines", nargs="*", type=int, metavar="N",
+        help="lines of each file that is only uploaded "
+        f"(default: {' '.join(map(str, default.upload_lines))})",
     )  # fmt: skip
     option("--base", metavar="COMMIT", help="compare the ordinary path with that of a commit")
     option("--pairs", type=int, help=f"how often to compare it (default: {default.pairs})")

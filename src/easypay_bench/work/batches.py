@@ -20,7 +20,8 @@ from easypay_bench.work.bursts import RATE, value
 from easypay_bench.work.programs import asked, mint, pay
 
 SCOPES: Final = ("payments:read", "payments:write", "batches:write")
-_AT_ONCE: Final = 256
+_AT_ONCE: Final = 1000
+"""As many as may be asked for: the worker has more claimed than it sends at once."""
 _PIECE: Final = 500
 _ENDS_S: Final = 600.0
 _LOOK_S: Final = 0.05
@@ -28,10 +29,10 @@ _LOOK_S: Final = 0.05
 
 async def run(stack: Stack, merchant: Merchant, payments: int) -> BatchRun:
     """Take as many payments by requests that wait, and by a batch that one worker runs."""
-    tokens = await mint(stack, merchant, 2 * payments)
-    await pay(stack, [merchant], payments, tokens=tokens)
+    await pay(stack, [merchant], payments, tokens=await mint(stack, merchant, payments))
     waiting_per_s = await value(stack.database_url, RATE, merchant.id, payments)
-    lines = (_payment(number, token) for number, token in enumerate(tokens[:payments]))
+    tokens = await mint(stack, merchant, payments)  # now: they are good for 15 minutes only
+    lines = (_payment(number, token) for number, token in enumerate(tokens))
     batch = await asyncio.to_thread(_upload, stack, merchant, lines, f"&at_once={_AT_ONCE}")
     path = f"{stack.api_url}/api/v1/batches/{batch['id']}"
     with stacks.worker(stack):

@@ -46,6 +46,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     accept_rate: float = 500
     event_rate: float = 500
     feed_rate: float = 3_000
+    batch_lines: int = 4_000
+    """Of a batch that is run, and as many payments beside it."""
     upload_lines: tuple[int, ...] = (1_000, 1_000_000)
     snapshot_s: float = 60
     snapshot_rate: float = 150
@@ -58,7 +60,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 QUICK: Final = Plan(
     rounds=1, seconds=0.4, payments=60, endpoints=3, accept_rate=100, event_rate=100, feed_rate=100,
-    stored_rounds=1, snapshot_s=0.3, snapshot_rate=50, upload_lines=(1_000,), quick=True,
+    stored_rounds=1, snapshot_s=0.3, snapshot_rate=50, batch_lines=60, upload_lines=(1_000,),
+    quick=True,
 )  # fmt: skip
 """Shows only that everything works."""
 
@@ -121,7 +124,7 @@ async def _batches(stack: Stack, plan: Plan, say: Say, found: Findings) -> Findi
     runs, uploads = [], []
     with stacks.shop(stack, scopes=batches.SCOPES) as merchant:
         for _ in range(plan.rounds):
-            runs.append(await batches.run(stack, merchant, plan.payments))
+            runs.append(await batches.run(stack, merchant, plan.batch_lines))
             say(
                 f"{runs[-1].waiting_per_s:,.0f} payments/s by requests that wait, "
                 f"{runs[-1].batch_per_s:,.0f} by a batch"

@@ -18,3 +18,17 @@ ALTER TABLE batches ADD COLUMN tenth smallint NOT NULL DEFAULT 0;
 
 -- Serves the purge: those that are over, oldest first.
 CREATE INDEX batches_over ON batches (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TYPE ended_line AS (
+    merchant_id   uuid,
+    batch_id      uuid,
+    line          integer,
+    state         text,
+    payment_id    uuid,
+    operation_id  uuid,
+    outcome       text,
+    detail        text,
+    amount_minor  bigint,
+    currency      text
+);
+COMMENT ON TYPE ended_line IS 'How one line of a batch ended: batches.claims.LineEnd, field by field.';
