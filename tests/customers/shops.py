@@ -1,9 +1,10 @@
 """What shops do with customers, and what the simulator's vault has of theirs."""
 
+from pathlib import Path
 from typing import Any
 
 from easypay.merchants.model import SCOPES
-from harness import QUICK, Shop, Stack, card, mint_token, until
+from harness import QUICK, Gateway, Shop, Stack, card, mint_token, until
 from harness.http import http_client
 
 EVERYTHING = SCOPES
@@ -114,3 +115,12 @@ async def in_vault(stack: Stack, shop: Shop) -> list[str]:
         for profile in await profiles(stack, shop)
         for method in profile["payment_profiles"]
     )
+
+
+async def is_stopped(gateway: Gateway) -> None:
+    """Wait until a gateway is stopped at its point."""
+
+    async def stopped() -> bool:
+        return Path(f"/proc/{gateway.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+    await until(stopped, what="the gateway is stopped")

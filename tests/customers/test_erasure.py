@@ -5,6 +5,8 @@ what is left.
 """
 
 import asyncio
+import os
+import signal
 import uuid
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from customers.shops import EVERYTHING, OF_CALLS, add_card, new_customer, profiles
+from customers.shops import (
+    EVERYTHING,
+    OF_CALLS,
+    add_card,
+    is_stopped,
+    new_customer,
+    profiles,
+)
 from easypay import ids
 from easypay.customers.personal_data import COLUMNS, as_table
 from harness import Shop, Stack, own_stack, run_easypay, until
@@ -126,15 +135,16 @@ async def books(stack: Stack, shop: Shop) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in (*payments, *operations)]
 
 
-async def answered(stack: Stack, shop: Shop, mark: str) -> None:
+async def answered(stack: Stack, shop: Shop, mark: str, endpoint: uuid.UUID | None = None) -> None:
     """Let an endpoint have answered each of the shop's events with a mark."""
-    endpoint = uuid.uuid4()
     await stack.fetch(
         "INSERT INTO webhook_attempts (id, merchant_id, endpoint_id, event_id, type, attempt,"
         " outcome, url, sent_at, took_ms, status, answer)"
-        " SELECT gen_random_uuid(), merchant_id, $2, id, type, 1, 'delivered', 'https://x.example',"
-        " db_now(), 5, 200, $3 FROM events WHERE merchant_id = $1",
-        *(shop.merchant_id, endpoint, f"thanks for {mark}"),
+        " SELECT (left(lowest_id_at(db_now())::text, 13)"
+        " || right(gen_random_uuid()::text, 23))::uuid, merchant_id, $2, id, type, 1, 'delivered',"
+        " 'https://x.example', db_now(), 5, 200, $3"
+        " FROM events WHERE merchant_id = $1",
+        *(shop.merchant_id, endpoint or uuid.uuid4(), f"thanks for {mark}"),
     )
 
 
@@ -338,6 +348,52 @@ async def test_a_gateway_that_is_killed_in_between_leaves_it_to_a_worker(
     await erased(keeper, ada)
     assert ada.marks(await dump(stack)) == (0, 0)
     assert await profiles(stack, keeper) == []
+
+
+async def test_what_comes_while_a_customer_is_erased_is_erased_too(
+    stack: Stack, keeper: Shop
+) -> None:
+    """Messages are under way when the erasure has looked at all answers, and are answered then."""
+    ada = Person()
+    await ada.shops(keeper)
+    endpoint = await endpoint_of(stack, keeper)
+    await answered(stack, keeper, ada.always, endpoint)
+    erasing = await stack.gateway(failpoint="erasure_group stops", **OF_CALLS)
+    there = keeper.at(erasing.url)
+    asked = asyncio.create_task(erase(there, ada, references=True))
+    await is_stopped(erasing)
+    await answered(stack, keeper, ada.always, endpoint)
+    os.kill(erasing.pid, signal.SIGCONT)
+    told = await asked
+    assert told["state"] == "erased", told
+    assert ada.marks(await dump(stack)) == (0, 0)
+    await answered(stack, keeper, ada.always, endpoint)  # the last message is answered afterwards
+    sql = (
+        "UPDATE customer_erasures SET begun_at = begun_at - interval '2 minutes',"
+        " erased_at = erased_at - interval '2 minutes' WHERE merchant_id = $1"
+    )
+    await stack.fetch(sql, keeper.merchant_id)
+    await _soon(stack, keeper)
+
+    async def gone() -> bool:
+        left = "SELECT count(*) FROM erased_payments WHERE merchant_id = $1"
+        return ada.marks(await dump(stack)) == (0, 0) and (
+            await stack.value(left, keeper.merchant_id) == 0
+        )
+
+    await until(gone, what="the last answer is erased")
+    await there.client.aclose()
+
+
+async def endpoint_of(stack: Stack, shop: Shop) -> uuid.UUID:
+    """Give a shop an endpoint that no message is sent to."""
+    endpoint = uuid.uuid4()
+    await stack.fetch(
+        "INSERT INTO webhook_endpoints (merchant_id, mode, id, url, state, secret, after_seq)"
+        " VALUES ($1, 'test', $2, 'https://x.example', 'paused', '', 0)",
+        *(shop.merchant_id, endpoint),
+    )
+    return endpoint
 
 
 async def test_payments_of_whoever_has_the_reference_now_are_left_alone(

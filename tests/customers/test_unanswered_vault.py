@@ -9,7 +9,6 @@ import os
 import signal
 import uuid
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,12 +23,13 @@ from customers.shops import (
     ends,
     fault,
     in_vault,
+    is_stopped,
     minutes_pass,
     new_customer,
     profiles,
     vault_call,
 )
-from harness import Gateway, Shop, Stack, mint_token, own_stack, until
+from harness import Shop, Stack, mint_token, own_stack, until
 from harness.stored import at_wire
 
 DELETE_METHOD = "deleteCustomerPaymentProfileRequest"
@@ -256,13 +256,6 @@ async def is_wanted(stack: Stack, shop: Shop) -> None:
         return await column(stack, shop, "wanted") is not None
 
     await until(wanted, what="the change is committed")
-
-
-async def is_stopped(gateway: Gateway) -> None:
-    async def stopped() -> bool:
-        return Path(f"/proc/{gateway.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
-
-    await until(stopped, what="the gateway is stopped")
 
 
 async def slow(stack: Stack, shop: Shop, method: str, ms: float = 400, **more: Any) -> None:

@@ -4,7 +4,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from easypay.customers.erasing_payments import OF_CUSTOMER, count_of
-from easypay.customers.erasure_rows import Erasure
+from easypay.customers.erasure_rows import LOWEST, Erasure
 from easypay.customers.personal_data import erased
 
 Runner = Any
@@ -13,17 +13,31 @@ _ATTEMPTS: Final = 1_000
 _EVENTS: Final = 500
 
 # What shops answer is kept for 30 days, so this ends soon even for merchants with many webhooks.
-_ANSWERS: Final = f"""
-    WITH looked_at AS MATERIALIZED (
+_ALL_ATTEMPTS: Final = f"""
         SELECT a.endpoint_id, a.id, a.event_id, a.answer <> '' AS answered FROM webhook_attempts a
          WHERE a.merchant_id = $1 AND (a.endpoint_id, a.id) > ($3, $4)
-         ORDER BY a.endpoint_id, a.id LIMIT {_ATTEMPTS}
+         ORDER BY a.endpoint_id, a.id LIMIT {_ATTEMPTS}"""
+# Of all endpoints together, in the order of time: what came while an erasure went on.
+_NEW_ATTEMPTS: Final = f"""
+        SELECT a.* FROM webhook_endpoints e
+         CROSS JOIN LATERAL (
+               SELECT a.endpoint_id, a.id, a.event_id, a.answer <> '' AS answered
+                 FROM webhook_attempts a
+                WHERE a.merchant_id = $1 AND a.endpoint_id = e.id AND a.id > $4
+                ORDER BY a.id LIMIT {_ATTEMPTS}) AS a
+         WHERE e.merchant_id = $1 AND e.mode = $2 AND $3::uuid IS NOT NULL
+         ORDER BY a.id LIMIT {_ATTEMPTS}"""
+_ANSWERS: Final = f"""
+    WITH looked_at AS MATERIALIZED ({{attempts}}
     ), theirs AS MATERIALIZED (
         SELECT l.endpoint_id, l.id FROM looked_at l
          CROSS JOIN LATERAL (
                SELECT e.payment_id FROM events e
                 WHERE e.merchant_id = $1 AND e.id = l.event_id AND e.mode = $2 LIMIT 1) AS e
          WHERE l.answered AND (e.payment_id = $5 OR EXISTS (
+               SELECT FROM erased_payments p
+                WHERE p.merchant_id = $1 AND p.mode = $2 AND p.customer_id = $5
+                  AND p.payment_id = e.payment_id) OR EXISTS (
                SELECT FROM payments p
                 WHERE p.merchant_id = $1 AND p.mode = $2 AND p.id = e.payment_id
                   AND {OF_CUSTOMER.format(customer="$5", reference="$6", low="$7", high="$8")}))
@@ -34,8 +48,10 @@ _ANSWERS: Final = f"""
     )
     SELECT (SELECT count(*) FROM changed) AS changed, l.endpoint_id, l.id,
            (SELECT count(*) FROM looked_at) AS looked_at
-      FROM looked_at l ORDER BY l.endpoint_id DESC, l.id DESC LIMIT 1
+      FROM looked_at l ORDER BY {{last}} DESC LIMIT 1
 """
+_ALL_ANSWERS: Final = _ANSWERS.format(attempts=_ALL_ATTEMPTS, last="(l.endpoint_id, l.id)")
+_NEW_ANSWERS: Final = _ANSWERS.format(attempts=_NEW_ATTEMPTS, last="l.id")
 _OBJECTS: Final = f"""
     UPDATE customer_events SET data = NULL
      WHERE merchant_id = $1 AND customer_id = $3 AND event_id = ANY (ARRAY(
@@ -82,9 +98,26 @@ async def erase_answers(
     """Remove what shops answered to events of the customer and of its payments, in the next group
     of attempts. Return how many answers were removed, and the endpoint and attempt up to which all
     were looked at; None at the end."""
+    after = erasure.after_endpoint, erasure.after_id
+    return await _erase_answers(connection, _ALL_ANSWERS, erasure, reference, after)
+
+
+async def erase_new_answers(
+    connection: Runner, erasure: Erasure, reference: str | None, after: UUID
+) -> tuple[int, UUID | None]:
+    """The same for attempts after an id, in the order of time: return the id up to which all were
+    looked at; None at the end."""
+    place = LOWEST, after
+    changed, at = await _erase_answers(connection, _NEW_ANSWERS, erasure, reference, place)
+    return changed, None if at is None else at[1]
+
+
+async def _erase_answers(
+    connection: Runner, sql: str, erasure: Erasure, reference: str | None, after: tuple[UUID, UUID]
+) -> tuple[int, tuple[UUID, UUID] | None]:
     row = await connection.fetchrow(
-        _ANSWERS,
-        *(erasure.merchant_id, erasure.mode, erasure.after_endpoint, erasure.after_id),
+        sql,
+        *(erasure.merchant_id, erasure.mode, *after),
         *(erasure.customer_id, reference, erasure.from_payment, erasure.until_payment),
     )
     if row is None:

@@ -82,6 +82,18 @@ _WRITE_REPLIES: Final = """
 """
 
 
+# What only the reference had linked to the customer is recognised afterwards.
+_NOTE: Final = """
+    INSERT INTO erased_payments (merchant_id, mode, customer_id, payment_id)
+    SELECT $1, $2, $3, unnest($4::uuid[]) ON CONFLICT DO NOTHING
+"""
+_FORGET: Final = """
+    DELETE FROM erased_payments WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM erased_payments
+         WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3 LIMIT $4))
+"""
+
+
 class Group(msgspec.Struct, frozen=True):
     """What came of a group: the payments that were changed, those that are left for later, and how
     many rows of each table were changed."""
@@ -144,11 +156,19 @@ async def erase(
     )
     rows_changed = {"payments": len(changed), "operations": replies}
     if erasure.with_references:
+        await connection.execute(_NOTE, *who, erasure.customer_id, free)
         await connection.execute(_HOLD_FOLD)
         columns = erased("payment_search", references=True)
         done = await connection.execute(_ERASE_SEARCH.format(**_removal("s", columns)), *who, free)
         rows_changed["payment_search"] = count_of(done)
     return Group([row[0] for row in changed], sorted(left), rows_changed)
+
+
+async def forget(runner: Runner, erasure: Erasure) -> None:
+    """Forget which payments were erased: no message about them is under way any more."""
+    who = (erasure.merchant_id, erasure.mode, erasure.customer_id)
+    while count_of(await runner.execute(_FORGET, *who, LOOKED_AT)) == LOOKED_AT:
+        pass
 
 
 _THEIRS: Final = f"""

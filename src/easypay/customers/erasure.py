@@ -42,7 +42,8 @@ TURN_S: Final = 20.0
 _MOST_LEFT_OVER: Final = 1_000
 _AGAIN_S: Final = 90.0
 """How long after its begin an erasure is looked through once more, in seconds: a payment may have
-begun with a stored method at the same moment and have been written later."""
+begun with a stored method at the same moment and have been written later. A webhook's message that
+was under way is answered by then."""
 _MARGIN: Final = timedelta(days=1)
 
 
@@ -140,13 +141,16 @@ class Eraser:
         return SCHEDULE.after(work, erasure.waiting_for)
 
     async def _look_again(self, erasure: Erasure) -> End:
-        """Look once more for payments that were written while the erasure began."""
+        """Look once more for payments that were written while the erasure began, and for answers
+        to messages that were under way when it ended."""
         age_s: float = await self._pool.fetchval(
-            "SELECT extract(epoch FROM db_now() - $1::timestamptz)::float8", erasure.begun_at
+            "SELECT extract(epoch FROM db_now() - greatest($1, $2::timestamptz))::float8",
+            *(erasure.begun_at, erasure.erased_at),
         )
         if age_s < _AGAIN_S:
             return Later(_AGAIN_S - age_s, None)
-        after: UUID | None = ids.lowest_id_at(erasure.begun_at - timedelta(seconds=_AGAIN_S))
+        await self._erase_last_answers(erasure)
+        after: UUID | None = _since(erasure)
         while after is not None:
             async with self._pool.acquire() as connection, connection.transaction():
                 found, after = await erasing_payments.by_looking(connection, erasure, None, after)
@@ -156,7 +160,17 @@ class Eraser:
             )
             if group.left:
                 return Later(_AGAIN_S, "a payment has something open")
+        await erasing_payments.forget(self._pool, erasure)
         return Done()
+
+    async def _erase_last_answers(self, erasure: Erasure) -> None:
+        customer = await _customer(self._pool, erasure)
+        after: UUID | None = _since(erasure)
+        while after is not None:
+            async with self._pool.acquire() as connection:
+                _, after = await erasing_others.erase_new_answers(
+                    connection, erasure, customer.reference, after
+                )
 
 
 async def _do_group(connection: Any, erasure: Erasure, customer: Customer) -> Sequence[UUID]:
@@ -181,6 +195,8 @@ async def _do_group(connection: Any, erasure: Erasure, customer: Customer) -> Se
             return await _left_over(connection, erasure, reference)
         case "methods":
             await _methods(connection, erasure)
+        case "again":
+            await _again(connection, erasure, reference)
         case "customer":
             await _finish(connection, erasure)
         case _:
@@ -263,6 +279,23 @@ async def _methods(connection: Any, erasure: Erasure) -> None:
     changed["customer_events"], more = await erasing_others.erase_objects(connection, erasure)
     at = erasure.after_id if more else None
     await erasure_rows.go_on(connection, erasure, after_id=at, changed=changed)
+
+
+async def _again(connection: Any, erasure: Erasure, reference: str | None) -> None:
+    """Erase what came since the erasure was begun. The step ends with a look at all that is new
+    which finds nothing to erase."""
+    after = max(erasure.after_id, _since(erasure))
+    answers, at = await erasing_others.erase_new_answers(connection, erasure, reference, after)
+    objects, _ = await erasing_others.erase_objects(connection, erasure)
+    if at is None and (answers or objects):
+        at = after
+    changed = {"webhook_attempts": answers, "customer_events": objects}
+    await erasure_rows.go_on(connection, erasure, after_id=at, changed=changed)
+
+
+def _since(erasure: Erasure) -> UUID:
+    """Return an id below those of all that came while an erasure went on."""
+    return ids.lowest_id_at(erasure.begun_at - timedelta(seconds=_AGAIN_S))
 
 
 async def _finish(connection: Any, erasure: Erasure) -> None:

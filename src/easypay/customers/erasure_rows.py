@@ -10,6 +10,8 @@ writes how far it came. So it can stop anywhere, go on anywhere, and run twice a
                 search table did not have yet
     left over   payments that had something open: the erasure waits until they have not
     methods     the processor has deleted everything; what is kept of methods, and past events
+    again       what came since it was begun: answers of shops to messages that were under way, past
+                events, payments; until nothing new is found
     customer    the customer itself; an event and an audit entry
 """
 
@@ -28,7 +30,9 @@ from easypay.mode import MODE, Mode
 
 Runner = Any
 
-STEPS: Final = ("webhooks", "reference", "payments", "left over", "methods", "customer", "done")
+STEPS: Final = (
+    *("webhooks", "reference", "payments", "left over", "methods", "again", "customer", "done"),
+)
 """In their order. `done` is the end."""
 LOWEST: Final = UUID(int=0)
 

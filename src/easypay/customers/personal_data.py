@@ -73,6 +73,7 @@ COLUMNS: Final[tuple[Columns, ...]] = (
     _of("customer_events", "mode", Fate.KEPT, _WORDS),
     _of("customer_erasures", "mode state step rows waiting_for", Fate.KEPT, _WORDS),
     _of("erasure_work", "mode reason", Fate.KEPT, _WORDS),
+    _of("erased_payments", "mode", Fate.KEPT, _WORDS),
     _of("vault_work", "mode kind reason", Fate.KEPT, _WORDS),
     # payments
     _of("payments", "customer", Fate.ERASED, "e-mail, IP address and reference of the customer"),

@@ -96,6 +96,7 @@ INDEXES: Final[Mapping[str, Index]] = {
         payment_search_transaction="the filter on the processor's transaction",
         payment_search_order="the filter `order_reference`",
         payment_search_customer="the filter `customer_reference`",
+        payment_search_stored="the filter `customer`",
         payment_search_decline="the filter on the decline code",
         payment_search_refunded="the filter on refunds",
     ),
@@ -148,7 +149,11 @@ INDEXES: Final[Mapping[str, Index]] = {
         vault_work_pkey="the end of a piece of work",
         vault_work_due="a claim: what is due, oldest first",
     ),
-    **_of("customer_events", customer_events_pkey="the object of an event of a customer"),
+    **_of(
+        "customer_events",
+        customer_events_pkey="the object of an event of a customer",
+        customer_events_age="the daily purge of old objects",
+    ),
     **_of(
         "batches",
         batches_pkey="a merchant's batches, newest first; the batch of a group",
@@ -191,6 +196,10 @@ INDEXES: Final[Mapping[str, Index]] = {
     **_of(
         "customer_erasures",
         customer_erasures_pkey="how far the erasure of a customer is",
+    ),
+    **_of(
+        "erased_payments",
+        erased_payments_pkey="an erasure: whether a message was about one of its payments",
     ),
     **_of(
         "erasure_work",
