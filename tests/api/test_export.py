@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from easypay import ids
 from easypay.api.exports import MEDIA_TYPES, accepted
 from easypay.errors import NotAcceptable
 from easypay.exporting.columns import COLUMNS, NAMES
@@ -111,6 +112,7 @@ async def test_every_filter_exports_what_the_list_has(exporter: Shop) -> None:
         {"order_reference": "order-1"},
         {"order_reference": "o'; DROP TABLE payments --\\"},
         {"customer_reference": "anna"},
+        {"customer": ids.typed(ids.CUSTOMER, ids.new_id())},
         {"processor_transaction_id": payments[3]["processor"]["transaction_id"]},
         {"processor_reference": operation["reference"]},
         {"created_from": middle},

@@ -24,7 +24,7 @@ OWNER, STRANGER = uuid.UUID(int=1), uuid.UUID(int=2)
 COLUMNS = (
     *("payment_id", "stream", "version", "amount_minor", "refunded", "status", "currency"),
     *("card_brand", "card_last4", "decline_code", "transaction_id", "order_reference"),
-    "customer_reference",
+    *("customer_reference", "customer_id"),
 )
 VALUES: Mapping[str, tuple[Any, ...]] = {
     "status": (Status.CAPTURED, Status.DECLINED, Status.FAILED, Status.VOIDED),
@@ -37,6 +37,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "refunded": (True, False),
     "order_reference": ("order 1", "order 2"),
     "customer_reference": ("anna", "ben"),
+    "customer": (uuid.UUID(int=7), uuid.UUID(int=8)),
     "processor_transaction_id": ("600", "601"),
 }
 
@@ -61,6 +62,7 @@ def row_of(draw: random.Random, number: int) -> dict[str, Any]:
         "transaction_id": draw.choice(("600", "601", "602", None)),
         "order_reference": draw.choice(("order 1", "order 2", None)),
         "customer_reference": draw.choice(("anna", "ben", None)),
+        "customer_id": draw.choice((uuid.UUID(int=7), uuid.UUID(int=8), None, None)),
     }
 
 

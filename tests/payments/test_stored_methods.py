@@ -165,6 +165,38 @@ async def test_the_life_of_a_payment_with_a_stored_card(stack: Stack, shop: Shop
     await judged(stack, shop)
 
 
+async def test_payments_are_found_by_the_customer_who_paid_with_a_stored_method(
+    stack: Stack, shop: Shop
+) -> None:
+    ada, eve = await stored_method(stack, shop), await stored_method(stack, shop, bank=True)
+    paid = [(await pay(shop, ada, amount=amount)).json() for amount in (1100, 2200)]
+    of_eve = (await pay(shop, eve)).json()
+    await shop.paid(3300)
+
+    async def listed() -> bool:
+        return len(await shop.all("/payments", customer=ada.customer)) == 2
+
+    await until(listed, what="the search table has the payments")
+    assert await shop.all("/payments", customer=ada.customer) == paid[::-1]
+    (found,) = await shop.all("/payments", customer=ada.customer, amount_from="2000")
+    assert found == paid[1]
+    assert [each["id"] for each in await shop.all("/payments", customer=eve.customer)] == [
+        of_eve["id"]
+    ]
+    nobody = ids.typed(ids.CUSTOMER, ids.new_id())
+    assert await shop.all("/payments", customer=nobody) == []
+    wrong = await shop.client.get("/payments", params={"customer": "ada"})
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "validation_failed")
+    exporter = await stack.with_key(shop, scopes=SCOPES)
+    exported = await exporter.client.get(
+        "/payments/export", params={"customer": ada.customer}, headers={"accept": "text/csv"}
+    )
+    assert exported.status_code == 200, exported.text
+    assert exported.text.count(ada.customer) == 2
+    assert of_eve["id"] not in exported.text
+    await exporter.client.aclose()
+
+
 def codes(answer: Any) -> list[str]:
     return [field["code"] for field in answer.json()["errors"]]
 

@@ -72,6 +72,7 @@ from easypay.payments.search import Filters
 from easypay.payments.statements import Statement
 from easypay.payments.statistics import Question
 from easypay.payments.statistics_sql import SETTINGS
+from easypay.payments.stored_methods import LOOK_UP
 from easypay.processors.base import Unknown
 from easypay.processors.registry import installed
 from easypay.webhooks import endpoints, fan_out
@@ -519,6 +520,7 @@ FILTERS: Final = (
              lambda w: Filters(order_reference=w.payment.details.order_reference)),
     filtered("customer reference", "payment_search_customer",
              lambda w: Filters(customer_reference=w.customer)),
+    filtered("customer", "payment_search_stored", lambda w: Filters(customer=w.stored_customer)),
     filtered("decline code", "payment_search_decline",
              lambda w: Filters(decline_code="generic_decline")),
     filtered("refunds", "payment_search_refunded", lambda w: Filters(refunded=True), buffers=150),
@@ -1141,6 +1143,24 @@ def customer_case(name: str, run: Run, **bounds: Any) -> Case:
     return Case(name, run, measure=measure, **bounds)
 
 
+async def look_up_methods(w: World, _: Case) -> Found:
+    await customer_rows.fill(w)
+    lane = statements.lane(LOOK_UP, w.dsn, 1)
+    keys = await customer_rows.methods_of_payments(w)
+    return await over(lane, lambda: lane.fetch(LOOK_UP.arguments(keys)))
+
+
+async def erase_new_answers(w: World, _: Case) -> Found:
+    await webhook_rows(w)
+    await customer_rows.fill(w)
+    return await customer_rows.erase_new_answers(w)
+
+
+async def purge_customer_events(w: World, _: Case) -> Found:
+    await customer_rows.fill(w)
+    return await customer_rows.purge_objects(w)
+
+
 CUSTOMERS: Final = (
     customer_case("read a customer", customer_rows.read_customer,
          uses=("customers_pkey",)),
@@ -1150,6 +1170,8 @@ CUSTOMERS: Final = (
                   uses=("customers_request",)),
     customer_case("pay with a stored method", customer_rows.read_methods,
          uses=("payment_methods_pkey",)),
+    Case("look up the stored methods of many payments", _nothing, measure=look_up_methods,
+         uses=("payment_methods_pkey",), buffers=250),
     customer_case("store a payment method and delete it", customer_rows.store_method,
                   uses=("customers_pkey", "payment_methods_request", "payment_methods_customer",
                         "customer_profiles_customer", "customer_profiles_pkey",
@@ -1162,6 +1184,13 @@ CUSTOMERS: Final = (
     customer_case("begin the erasure of a customer, and claim it", customer_rows.begin_erasure,
                   uses=("customer_erasures_pkey", "erasure_work_pkey", "erasure_work_due"),
                   buffers=600),
+    Case("erase what was answered during an erasure", _nothing, measure=erase_new_answers,
+         uses=("webhook_attempts_pkey", "erased_payments_pkey"), buffers=20_000, sorts=2_000,
+         months=130, locks=2_000,
+         reads_whole=("webhook_endpoints",),
+         because="a few endpoints; messages are about payments of any month"),
+    Case("purge old objects of events of customers", _nothing, measure=purge_customer_events,
+         uses=("customer_events_age",), buffers=3_000, sorts=2_000),
     customer_case("tell of cards that expire soon", customer_rows.tell_of_expiring,
                   uses=("payment_methods_expiring",), buffers=3_000),
     customer_case("read the objects of events of customers", customer_rows.objects_of_events,

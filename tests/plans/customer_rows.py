@@ -5,7 +5,9 @@ from uuid import UUID
 
 from easypay import ids
 from easypay.customers import (
+    erasing_others,
     erasure_rows,
+    event_purge,
     events,
     expiring,
     method_rows,
@@ -19,8 +21,10 @@ from easypay.customers.method_rows import Begun
 from easypay.customers.model import Asked, CustomerFields, Method, MethodKey, NewMethod
 from easypay.db import work_list
 from easypay.mode import MODE
+from easypay.payments import stored_methods
 from easypay.processors.base import AcceptToken
 from easypay.processors.customer_vault import MethodIds, VaultedMethod
+from plans.explain import Found, undone
 from plans.world import World
 
 _CUSTOMERS: Final = 5_000
@@ -55,10 +59,20 @@ _FILL_WORK: Final = """
 """
 _FILL_EVENTS: Final = """
     INSERT INTO customer_events (merchant_id, mode, customer_id, event_id, data)
-    SELECT merchant_id, mode, id, gen_random_uuid(), '{}' FROM customers
+    SELECT merchant_id, mode, id, id, '{}' FROM customers
+"""
+_FILL_OLD_EVENTS: Final = """
+    INSERT INTO customer_events (merchant_id, mode, customer_id, event_id, data)
+    SELECT merchant_id, mode, id, lowest_id_at(now() - interval '500 days'), '{}'
+      FROM customers LIMIT 300
+"""
+_FILL_ERASED: Final = """
+    INSERT INTO erased_payments (merchant_id, mode, customer_id, payment_id)
+    SELECT merchant_id, mode, id, gen_random_uuid() FROM customers
 """
 _TABLES: Final = (
     *("customers", "customer_profiles", "payment_methods", "vault_work", "customer_events"),
+    "erased_payments",
 )
 
 
@@ -68,7 +82,7 @@ async def fill(w: World) -> None:
         return
     await w.connection.execute(_FILL, w.merchant_id, w.mode, _CUSTOMERS)
     await w.connection.execute(_FILL_PROFILES, w.merchant_id)
-    for sql in (_FILL_METHODS, _FILL_WORK, _FILL_EVENTS):
+    for sql in (_FILL_METHODS, _FILL_WORK, _FILL_EVENTS, _FILL_ERASED):
         await w.connection.execute(sql)
     for table in _TABLES:
         await w.connection.execute(f"ANALYZE {table}")
@@ -130,6 +144,36 @@ async def read_methods(w: World) -> None:
     async with w.pool.acquire() as measured:
         await paying.payable_method(measured, *who, method.id)
         assert await paying.payment_methods_of(measured, *who, [method.id])
+
+
+async def methods_of_payments(w: World) -> list[stored_methods.MethodKey]:
+    """Return the methods of many payments that begin at once, some of them unknown."""
+    found = await w.connection.fetch(
+        "SELECT id FROM payment_methods WHERE merchant_id = $1 AND mode = $2 LIMIT 40",
+        *(w.merchant_id, w.mode),
+    )
+    wanted = [row[0] for row in found] + [ids.new_id() for _ in range(10)]
+    return [stored_methods.MethodKey(w.merchant_id, MODE[w.mode], each) for each in wanted]
+
+
+async def purge_objects(w: World) -> Found:
+    await w.connection.execute(_FILL_OLD_EVENTS)
+    found = await w.explainer.explain(lambda: event_purge.purge_objects(w.pool, days=400))
+    await event_purge.purge_objects(w.pool, days=400)
+    return found
+
+
+async def erase_new_answers(w: World) -> Found:
+    who = (w.merchant_id, MODE[w.mode], await _customer(w))
+    asked = ErasureRequest("ada", "asked by letter", references=True)
+    async with undone(w.connection):
+        await erasure_rows.begin(w.connection, *who, asked, 0.0)
+        erasure = await erasure_rows.find(w.connection, *who)
+        assert erasure is not None
+    lowest = erasure_rows.LOWEST
+    return await w.explainer.explain(
+        lambda: erasing_others.erase_new_answers(w.connection, erasure, "C-99", lowest)
+    )
 
 
 async def store_method(w: World) -> None:

@@ -317,6 +317,12 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         payment_filters.TEXT_SCHEMA,
         "customer-77",
     ),
+    "customer": (
+        "query",
+        "Only payments with a stored payment method of this customer.",
+        {"type": "string", "pattern": "^cus_[0-9a-f]{32}$"},
+        "cus_019a3f6e1c7d7b3a8f2e5d4c3b2a1908",
+    ),
     "processor_transaction_id": (
         "query",
         "Only payments with this transaction id of the processor.",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
+from uuid import UUID
 
 from easypay import ids, inputs
 from easypay.api.http import invalid_query
@@ -42,6 +43,10 @@ def _yes_or_no(text: str) -> bool | None:
     return {"true": True, "false": False}.get(text)
 
 
+def _customer(text: str) -> UUID | None:
+    return ids.parse(ids.CUSTOMER, text)
+
+
 def _reference(text: str) -> str | None:
     try:
         ids.reference_bounds(text)
@@ -65,6 +70,7 @@ _READ: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "refunded": (_yes_or_no, "Use true or false."),
     "order_reference": (_text, _ANY_TEXT),
     "customer_reference": (_text, _ANY_TEXT),
+    "customer": (_customer, "Use a customer's id, such as cus_…."),
     "processor_transaction_id": (_text, _ANY_TEXT),
     "processor_reference": (_reference, "Use the 20 characters of an operation's reference."),
 }

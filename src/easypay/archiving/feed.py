@@ -25,10 +25,10 @@ _DELETE: Final = """
 _FILL: Final = """
     INSERT INTO payment_search (stream, payment_id, version, status, amount_minor, currency,
         refunded, card_brand, card_last4, decline_code, transaction_id, order_reference,
-        customer_reference, counted_status, counted_brand)
+        customer_reference, customer_id, counted_status, counted_brand)
     SELECT s.stream, p.id, version, status, amount_minor, currency, refunded_minor > 0,
            card_brand, card_last4, decline_code, transaction_id, order_reference,
-           customer_reference, status, coalesce(card_brand, '')
+           customer_reference, customer_id, status, coalesce(card_brand, '')
       FROM {payments} p JOIN streams s USING (merchant_id, mode) ORDER BY s.stream, p.id
     ON CONFLICT DO NOTHING
 """

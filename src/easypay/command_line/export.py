@@ -59,6 +59,7 @@ def export(
     refunded: Annotated[str | None, _filter("true: partly or wholly; false: not.")] = None,
     order_reference: Annotated[str | None, _filter("With this order reference.")] = None,
     customer_reference: Annotated[str | None, _filter("With this customer reference.")] = None,
+    customer: Annotated[str | None, _filter("With a stored method of this customer.")] = None,
     processor_transaction_id: Annotated[
         str | None, _filter("With this transaction id of the processor.")
     ] = None,

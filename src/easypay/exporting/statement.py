@@ -7,6 +7,7 @@ long, however few rows fit, and between two parts the export can make way for pa
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -39,6 +40,7 @@ _CONDITIONS: Final[Mapping[str, str]] = {
     "processor_reference": "id = ANY (ARRAY(SELECT payment_id FROM operations WHERE {}))",
 }
 """For each filter its condition on a payment; `{}` is the value."""
+_QUOTED: Final = (str, UUID)
 
 # JSON has no control characters, so no line is ever quoted, and a line is what was selected.
 _JSON_LINES: Final = {"format": "csv", "delimiter": "\x02", "quote": "\x01"}
@@ -59,7 +61,7 @@ async def where_of(connection: Any, wish: Wish) -> str:
         for name in Filters.__struct_fields__
         if (value := getattr(wish.filters, name)) is not None
     }
-    texts = [str(value) for value in given.values() if isinstance(value, str)]
+    texts = [str(value) for value in given.values() if isinstance(value, _QUOTED)]
     quoted = iter(
         await connection.fetchval(
             "SELECT array_agg(quote_literal(value) ORDER BY place)"
@@ -70,7 +72,7 @@ async def where_of(connection: Any, wish: Wish) -> str:
     )
     conditions = [own(wish.span)]
     for name, value in given.items():
-        literal = next(quoted) if isinstance(value, str) else str(value)
+        literal = next(quoted) if isinstance(value, _QUOTED) else str(value)
         if name == "processor_reference":
             low, high = ids.reference_bounds(value)
             literal = f"{own(wish.span)} AND id BETWEEN '{low}' AND '{high}'"

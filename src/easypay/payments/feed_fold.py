@@ -76,7 +76,7 @@ _FOLD: Final = f"""happened AS MATERIALIZED (
         SELECT e.stream, p.merchant_id, p.mode, p.id AS payment_id, p.version, p.status,
                p.amount_minor, p.currency, p.refunded_minor > 0 AS refunded, p.card_brand,
                p.card_last4, p.decline_code, p.transaction_id, p.order_reference,
-               p.customer_reference,
+               p.customer_reference, p.customer_id,
                s.ctid AS row,
                s.counted_status AS was, {COUNTED_STATUS} AS becomes, {BRAND} AS brand,
                {FLOW} AS flow, {FLOW_MINOR} AS flow_minor, {quarter_of("e.created_at")} AS at
@@ -97,10 +97,11 @@ _FOLD: Final = f"""happened AS MATERIALIZED (
     ), filled AS (
         INSERT INTO payment_search (stream, payment_id, version, status,
             amount_minor, currency, refunded, card_brand, card_last4, decline_code,
-            transaction_id, order_reference, customer_reference, counted_status, counted_brand)
+            transaction_id, order_reference, customer_reference, customer_id, counted_status,
+            counted_brand)
         SELECT stream, payment_id, version, status, amount_minor, currency, refunded,
                card_brand, card_last4, decline_code, transaction_id, order_reference,
-               customer_reference, becomes, brand
+               customer_reference, customer_id, becomes, brand
           FROM touched WHERE row IS NULL
     ), renewed AS (
         UPDATE payment_search AS s

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import eq, ge, le
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -36,6 +37,8 @@ class Filters(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether money was given back, in part or whole."""
     order_reference: str | None = None
     customer_reference: str | None = None
+    customer: UUID | None = None
+    """The customer whose stored payment method was used."""
     processor_transaction_id: str | None = None
     processor_reference: str | None = None
     """What the processor shows as invoice number: 20 characters that name one operation."""

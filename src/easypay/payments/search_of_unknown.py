@@ -39,12 +39,12 @@ _TAKE: Final = f"""
     ), filled AS (
         INSERT INTO payment_search (stream, payment_id, version, status, amount_minor, currency,
             refunded, card_brand, card_last4, decline_code, transaction_id, order_reference,
-            customer_reference)
+            customer_reference, customer_id)
         SELECT coalesce(w.stream, (SELECT b.stream FROM begun b
                                     WHERE b.merchant_id = w.merchant_id AND b.mode = w.mode)),
                w.id, w.version, w.status, w.amount_minor, w.currency, w.refunded_minor > 0,
                w.card_brand, w.card_last4, w.decline_code, w.transaction_id, w.order_reference,
-               w.customer_reference
+               w.customer_reference, w.customer_id
           FROM wanted w
         ON CONFLICT DO NOTHING
     )

@@ -21,6 +21,7 @@ CONDITIONS: Final = {
     "refunded": ("refunded", "="),
     "order_reference": ("order_reference", "="),
     "customer_reference": ("customer_reference", "="),
+    "customer": ("customer_id", "="),
     "processor_transaction_id": ("transaction_id", "="),
 }
 """For each filter but `processor_reference`, the column and how it is compared. The columns of the
@@ -28,15 +29,15 @@ search table are those of `payments`, but for `refunded`."""
 AMOUNT: Final = "amount"
 """Stands for both bounds of the amount if they are the same: then rows lie in the list's order."""
 _LEADING: Final = (
-    *(("processor_transaction_id",), ("order_reference",), ("customer_reference",)),
-    *(("last4", "brand"), ("last4",), ("decline_code",), (AMOUNT,)),
+    *(("processor_transaction_id",), ("order_reference",), ("customer",)),
+    *(("customer_reference",), ("last4", "brand"), ("last4",), ("decline_code",), (AMOUNT,)),
     *(("status", "currency"), ("refunded",), ("status",), ("currency",)),
 )
 """The filters that an index serves. The first of these that are all given say which one is read."""
 _IN_PARTS: Final = (("status",), ("currency",))
 """With one of them alone, the index has a part for each value of the other."""
 _RANGE: Final = ("amount_from", "amount_to")
-_FEWER_THAN_A_RANGE: Final = _LEADING[:5]
+_FEWER_THAN_A_RANGE: Final = _LEADING[:6]
 """Their index finds so few rows that all of them can be read to see their amounts."""
 _FIRST_ROWS: Final = 2_000
 _MOST_IN_RANGE: Final = 10_000

@@ -170,10 +170,12 @@ _SEARCH: Final = f"""
     WITH {{behind}}
     INSERT INTO payment_search (stream, payment_id, version, status,
         amount_minor, currency, refunded, card_brand, card_last4, decline_code,
-        transaction_id, order_reference, customer_reference, counted_status, counted_brand)
+        transaction_id, order_reference, customer_reference, customer_id, counted_status,
+        counted_brand)
     SELECT m.stream, p.id, p.version, p.status, p.amount_minor, p.currency,
            p.refunded_minor > 0, p.card_brand, p.card_last4, p.decline_code, p.transaction_id,
-           p.order_reference, p.customer_reference, {COUNTED_STATUS}, coalesce(p.card_brand, '')
+           p.order_reference, p.customer_reference, p.customer_id,
+           {COUNTED_STATUS}, coalesce(p.card_brand, '')
       FROM payments p JOIN streams m ON m.merchant_id = p.merchant_id AND m.mode = p.mode
       LEFT JOIN payment_search s ON s.stream = m.stream AND s.payment_id = p.id
      WHERE (s.counted_status IS DISTINCT FROM {COUNTED_STATUS}
