@@ -302,6 +302,12 @@ class Settings(BaseSettings):
         description="How long idempotency keys are kept. Keys of open or watched operations are "
         "kept longer",
     )
+    customer_event_days: int = Field(
+        default=400,
+        ge=31,
+        description="How long events about customers keep their object. After that their `data` is "
+        "null",
+    )
     partitions_ahead_months: int = Field(
         default=3, ge=1, description="How many months of tables are created in advance"
     )

@@ -154,19 +154,27 @@ async def test_a_chore_that_fails_does_not_stop_the_others(stack: Stack) -> None
     gateway = await stack.gateway(**QUICK)
     shop = await stack.shop(gateway)
     await shop.paid(key="old")
+    for days in (399, 401):
+        await stack.fetch(
+            "INSERT INTO customer_events (merchant_id, mode, customer_id, event_id, data)"
+            " VALUES ($1, 'test', $1, lowest_id_at(now() - make_interval(days => $2)), '{}')",
+            *(shop.merchant_id, days),
+        )
     await stack.fetch("UPDATE idempotency_keys SET created_at = now() - interval '31 days'")
     opened = await pool.open_pool(stack.dsn, size=2)
     months = partitions.Months()
     async with held(stack.dsn, "SELECT pg_advisory_xact_lock(hashtext('easypay partitions'))"):
         done: dict[str, str] = {}
-        for chore in chores.chores(opened, months, months_ahead=40, key_days=30):
+        days = {"key_days": 30, "customer_event_days": 400}
+        for chore in chores.chores(opened, months, months_ahead=40, **days):
             try:
                 await chore.work()
             except partitions.MonthsMissing:
                 done[chore.name] = "failed"
             else:
                 done[chore.name] = "done"
-    assert list(done.values()) == ["failed", "done", "done", "done", "done"]
+    assert list(done.values()) == ["failed", "done", "done", "done", "done", "done"]
     assert months.of(ids.new_id()) == f"_{suffix(0)}"
     assert await stack.fetch("SELECT 1 FROM idempotency_keys WHERE key = 'old'") == []
+    assert await stack.value("SELECT count(*) FROM customer_events") == 1
     await opened.close()

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
+from easypay.customers.event_purge import purge_objects
 from easypay.db import partitions
 from easypay.db.failures import is_passing
 from easypay.errors import EasyPayError
@@ -54,7 +55,12 @@ async def keep_doing(chore: Chore) -> None:
 
 
 def chores(
-    pool: Any, months: partitions.Months, *, months_ahead: int, key_days: int
+    pool: Any,
+    months: partitions.Months,
+    *,
+    months_ahead: int,
+    key_days: int,
+    customer_event_days: int,
 ) -> list[Chore]:
     """Return all chores of a gateway."""
 
@@ -77,6 +83,9 @@ def chores(
     async def forget_keys() -> None:
         await purge_keys(pool, days=key_days)
 
+    async def forget_customer_events() -> None:
+        await purge_objects(pool, days=customer_event_days)
+
     async def forget_guards() -> None:
         await purge_guards(pool)
 
@@ -86,6 +95,7 @@ def chores(
         Chore("looking for rows outside every month", look_for_strays, _HOUR_S, 60),
         Chore("forgetting old duplicate guards", forget_guards, _GUARDS_S, 300),
         Chore("forgetting old keys", forget_keys, 24 * _HOUR_S, 4 * _HOUR_S),
+        Chore("forgetting old events of customers", forget_customer_events, 24 * _HOUR_S, 600),
     ]
 
 

@@ -607,6 +607,7 @@ class Gateway:
                 self._months,
                 months_ahead=settings.partitions_ahead_months,
                 key_days=settings.idempotency_key_days,
+                customer_event_days=settings.customer_event_days,
             ),
             compaction.chore(
                 self._pool,
