@@ -261,6 +261,12 @@ async def test_the_expiry_the_address_and_the_default_can_be_changed(
     assert not (await keeper.client.get(f"/payment_methods/{first['id']}")).json()["default"]
     for wrong in ({"exp_month": 1}, {"default": False}):
         assert (await keeper.client.patch(path, json=wrong)).status_code == 422
+    past = await keeper.client.patch(path, json={"exp_month": 1, "exp_year": 2020})
+    assert past.status_code == 422, past.text
+    assert [(each["pointer"], each["code"]) for each in past.json()["errors"]] == [
+        ("#/exp_year", "expired_card")
+    ]
+    assert (await keeper.client.get(path)).json()["exp_year"] == 2036
 
 
 async def test_a_card_is_validated_before_it_is_stored_and_later(

@@ -1,8 +1,10 @@
 """Customers and stored payment methods over HTTP, under scopes of their own."""
 
 import re
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from functools import partial
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -21,6 +23,7 @@ from easypay.customers.erasure_rows import ErasureRequest
 from easypay.customers.flows import Customers, Kept, MethodRefused
 from easypay.customers.model import (
     Asked,
+    Customer,
     CustomerFields,
     Failure,
     FromPayment,
@@ -55,10 +58,13 @@ from easypay.payments.requests import (
     EmailAddress,
     Metadata,
     check_method,
+    has_expired,
 )
 from easypay.payments.vault_source import POINTER, vault_source
 from easypay.problems import MEDIA_TYPE, render
 from easypay.processors.base import AcceptToken, Address, BankAccount, Card
+
+Row = TypeVar("Row", Customer, Method)
 
 READ: Final = "customers:read"
 WRITE: Final = "customers:write"
@@ -200,23 +206,14 @@ class CustomersApi:
     async def list(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, READ)
         query = request.query(*CUSTOMERS_QUERY)
-        limit, reference, email = limit_of(query), query.get("reference"), query.get("email")
+        reference, email = query.get("reference"), query.get("email")
         for name in ("reference", "email"):
             if _CONTROL.search(query.get(name, "")):
                 raise invalid_query(name, "Leave out control characters: no customer has them.")
         scope = f"customers {reference!r} {email!r}"
-        found = await store.list_page(
-            self._pool,
-            caller.merchant_id,
-            caller.mode,
-            below=self._below(query, caller, scope),
-            limit=limit + 1,
-            reference=reference,
-            email=email,
-        )
-        more = len(found) > limit
-        cursor = self._cursors.write(found[limit - 1].id, caller, scope) if more else None
-        return page_response(request, [customer_view(each) for each in found[:limit]], cursor)
+        who = (self._pool, caller.merchant_id, caller.mode)
+        find = partial(store.list_page, *who, reference=reference, email=email)
+        return await self._page(request, query, caller, scope, find, customer_view)
 
     async def get(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, READ)
@@ -302,19 +299,10 @@ class CustomersApi:
         caller = await caller_of(self._directory, request, READ)
         customer_id = customer_id_of(request)
         query = request.query("limit", "cursor")
-        limit, scope = limit_of(query), f"payment methods {customer_id.hex}"
-        await store.get(self._pool, caller.merchant_id, caller.mode, customer_id)
-        found = await store.list_methods(
-            self._pool,
-            caller.merchant_id,
-            caller.mode,
-            customer_id,
-            below=self._below(query, caller, scope),
-            limit=limit + 1,
-        )
-        more = len(found) > limit
-        cursor = self._cursors.write(found[limit - 1].id, caller, scope) if more else None
-        return page_response(request, [method_view(each) for each in found[:limit]], cursor)
+        who = (self._pool, caller.merchant_id, caller.mode, customer_id)
+        await store.get(*who)
+        scope, find = f"payment methods {customer_id.hex}", partial(store.list_methods, *who)
+        return await self._page(request, query, caller, scope, find, method_view)
 
     async def get_method(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, READ)
@@ -379,10 +367,23 @@ class CustomersApi:
         digest = fingerprint(self._fingerprinting, request, form)
         return Asked(caller.merchant_id, caller.mode, key, digest)
 
-    def _below(self, query: dict[str, str], caller: Caller, scope: str) -> UUID:
-        """Return the id below which a list's page begins."""
-        text = query.get("cursor")
-        return newest_id() if text is None else self._cursors.read(text, caller, scope).last
+    async def _page(
+        self,
+        request: Request,
+        query: dict[str, str],
+        caller: Caller,
+        scope: str,
+        find: Callable[..., Awaitable[Sequence[Row]]],
+        view: Callable[[Row], Any],
+    ) -> Response:
+        """Return a page of a list. `find(below=…, limit=…)` returns its rows, newest first; `scope`
+        binds a cursor to the list."""
+        limit, text = limit_of(query), query.get("cursor")
+        below = newest_id() if text is None else self._cursors.read(text, caller, scope).last
+        found = await find(below=below, limit=limit + 1)
+        more = len(found) > limit
+        cursor = self._cursors.write(found[limit - 1].id, caller, scope) if more else None
+        return page_response(request, [view(each) for each in found[:limit]], cursor)
 
     async def _new_method(
         self, caller: Caller, body: StorePaymentMethod
@@ -522,11 +523,19 @@ def _check_change(body: UpdatePaymentMethod, method: Method) -> None:
         errors.append(FieldError("#/exp_year", "contradiction", why))
     elif body.exp_month is not None and method.type != "card":
         errors.append(FieldError("#/exp_month", "contradiction", "Only a card has exp_month."))
+    elif _has_expired(body):
+        why = "exp_year and exp_month have passed. Send the date that is on the new card."
+        errors.append(FieldError("#/exp_year", "expired_card", why))
     if body.default is False:
         why = "default can only be true. To change the default, make another method the default."
         errors.append(FieldError("#/default", "invalid", why))
     if errors:
         raise ValidationFailed.of(errors)
+
+
+def _has_expired(body: UpdatePaymentMethod) -> bool:
+    year, month = body.exp_year, body.exp_month
+    return year is not None and month is not None and has_expired(year, month, clock.now() - _DAY)
 
 
 def _check_texts(body: CreateCustomer | UpdateCustomer) -> None:

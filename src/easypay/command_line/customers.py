@@ -22,7 +22,7 @@ from easypay.command_line.console import (
     show,
     show_rows,
 )
-from easypay.command_line.merchants import merchant_of
+from easypay.command_line.merchants import MerchantId, merchant_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 customers = new_group("Look at customers and their payment methods; create, delete and erase them.")
 
-MerchantId = Annotated[str, typer.Argument(metavar="MERCHANT", help="`mer_…`")]
 CustomerId = Annotated[str, typer.Argument(metavar="CUSTOMER", help="`cus_…`")]
 ModeName = Annotated[str, typer.Option("--mode", help="test or live; the two never mix.")]
 Reference = Annotated[str | None, typer.Option(help="The shop's own id of the customer.")]

@@ -21,6 +21,7 @@ from easypay.command_line.console import (
     show,
     show_rows,
 )
+from easypay.command_line.merchants import MerchantId, merchant_of
 
 if TYPE_CHECKING:
     from easypay.webhooks.addresses import Network
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 webhooks = new_group("Create and look after webhook endpoints, and send events again.")
 
-MerchantId = Annotated[str, typer.Argument(metavar="MERCHANT", help="`mer_…`")]
 EndpointId = Annotated[str, typer.Argument(metavar="ENDPOINT", help="`whe_…`")]
 Types = Annotated[
     list[str] | None, typer.Option("--type", help="A type of events it wants; may repeat.")
@@ -66,7 +66,7 @@ def create_endpoint(
         endpoint, secret = await endpoints.create(
             connection,
             vault,
-            _merchant(merchant),
+            merchant_of(merchant),
             mode_of(mode),
             url=url,
             types=types or (),
@@ -96,7 +96,7 @@ def list_endpoints(
     from easypay.webhooks import endpoints
 
     async def work(connection: Any, _: Any) -> Any:
-        of = None if merchant is None else _merchant(merchant)
+        of = None if merchant is None else merchant_of(merchant)
         return [endpoint_view(each) for each in await endpoints.list_all(connection, of)]
 
     show_rows(as_json, in_database(data_dir, work), ENDPOINTS, "No endpoints.", wide=wide)
@@ -341,15 +341,6 @@ def _on_endpoint(
         return await do(connection, vault, found)
 
     return in_database(data_dir, work)
-
-
-def _merchant(text: str) -> Any:
-    from easypay import ids
-
-    value = ids.parse(ids.MERCHANT, text)
-    if value is None:
-        fail(f"{text!r} is no merchant's id: they begin with {ids.MERCHANT}_")
-    return value
 
 
 def _private() -> "tuple[Network, ...]":
