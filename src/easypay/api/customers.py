@@ -58,7 +58,6 @@ from easypay.payments.requests import (
     EmailAddress,
     Metadata,
     check_method,
-    has_expired,
 )
 from easypay.payments.vault_source import POINTER, vault_source
 from easypay.problems import MEDIA_TYPE, render
@@ -534,8 +533,9 @@ def _check_change(body: UpdatePaymentMethod, method: Method) -> None:
 
 
 def _has_expired(body: UpdatePaymentMethod) -> bool:
-    year, month = body.exp_year, body.exp_month
-    return year is not None and month is not None and has_expired(year, month, clock.now() - _DAY)
+    """Whether the month was over yesterday: it ends later in other time zones."""
+    at, year, month = clock.now() - _DAY, body.exp_year, body.exp_month
+    return year is not None and month is not None and (year, month) < (at.year, at.month)
 
 
 def _check_texts(body: CreateCustomer | UpdateCustomer) -> None:

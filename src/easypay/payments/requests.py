@@ -372,7 +372,7 @@ def _check_card(card: CardBody, *, at: datetime) -> list[FieldError]:
     if not passes_luhn(card.number) or not 13 <= len(card.number) <= 19:
         why = "payment_method.card.number is mistyped: its check digit does not match."
         errors.append(FieldError(f"{_AT_CARD}/number", "invalid_card_number", why))
-    if has_expired(card.exp_year, card.exp_month, at):
+    if (card.exp_year, card.exp_month) < (at.year, at.month):
         why = "payment_method.card.exp_year and exp_month have passed: the card has expired."
         errors.append(FieldError(f"{_AT_CARD}/exp_year", "expired_card", why))
     if card.cvc is not None and (len(card.cvc) == 4) != card.number.startswith(("34", "37")):
@@ -435,9 +435,3 @@ def _check_texts(body: CreatePayment) -> list[FieldError]:
 
 def _fields(part: msgspec.Struct) -> tuple[str, ...]:
     return part.__struct_fields__
-
-
-def has_expired(year: int, month: int, at: datetime) -> bool:
-    """Whether a card's last month is over at that time. Pass yesterday, because the month ends
-    later in other time zones."""
-    return (year, month) < (at.year, at.month)
