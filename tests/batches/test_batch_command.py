@@ -133,11 +133,11 @@ async def test_ctrl_c_while_the_file_is_checked_does_not_say_that_it_does_not_ru
     read = (
         "SELECT (array_agg(batch_id))[1] FROM batch_lines JOIN batches b ON b.id = batch_id"
         " WHERE b.merchant_id = $1 AND b.state = 'checking' AND EXISTS ("
-        " SELECT FROM pg_locks WHERE NOT granted AND relation = 'webhook_endpoints'::regclass"
+        " SELECT FROM pg_locks WHERE NOT granted AND relation = 'batch_events'::regclass"
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
     )
     async with connected(stack.dsn) as connection, connection.transaction():
-        await connection.execute("LOCK TABLE webhook_endpoints")  # its end waits
+        await connection.execute("LOCK TABLE batch_events")  # its end waits
         command = start_logged(["easypay", *words], dict(os.environ), log)
         batch_id = await until(lambda: stack.value(read, shop.merchant_id), what="it is read")
         command.send_signal(signal.SIGINT)
