@@ -12,6 +12,7 @@ from faults.seeds.failover_loss import lost_without_a_log_line, without_what_was
 from faults.seeds.intent_checks import intents_kept
 from faults.seeds.money import SUCCESS, Money, money_of
 from faults.seeds.shops import Attempt, Intent, Shops
+from faults.seeds.vault import judge_vault
 from faults.seeds.world import World
 from harness import audit, one_done_of_two
 from harness.sessions import Sessions
@@ -36,7 +37,7 @@ _NOT_OURS: Final = ("_maintain_min_size",)
 
 async def judge(world: World, shops: Shops) -> list[str]:
     """Return everything that is wrong, as text; empty if all agree."""
-    wrong = list(shops.bugs)
+    wrong = [*shops.bugs, *shops.cards.bugs]
     wrong += await _replays(world, shops)
     for number in range(len(shops.merchants)):
         wrong += await _one_shop(world, shops, number)
@@ -83,6 +84,8 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
         wrong += _believed_too_early(rows, truth, world.settled_at, exact)
     wrong += events_follow(rows)
     wrong += _open(rows)
+    if world.plan.has_vault:
+        wrong += await judge_vault(world, shops.cards, merchant_id, shops.logins[number])
     own_intents = [each for each in shops.intents.values() if each.shop == number]
     wrong += await lines_agree(world, merchant_id, rows, money)
     wrong += intents_kept(own_intents, rows, money, world.lost_window)
@@ -231,13 +234,15 @@ def events_follow(rows: dict[str, list[Any]]) -> list[str]:
 def _open(rows: dict[str, list[Any]]) -> list[str]:
     """No operation stays open, and none went to an account that did not take the payment."""
     wrong = []
+    by_method = {row["id"] for row in rows["payments"] if row["payment_method_id"] is not None}
     for operation in rows["operations"]:
         if operation["state"] in ("in_flight", "unknown"):
             wrong.append(
                 f"{operation['kind']} {operation['reference']} is {operation['state']} after "
                 "everything"
             )
-        if operation["processor_code"] in _LOST_ACCOUNT:
+        is_of_method = operation["payment_id"] in by_method and operation["kind"] == "sale"
+        if operation["processor_code"] in _LOST_ACCOUNT and not is_of_method:
             wrong.append(
                 f"{operation['kind']} {operation['reference']} was asked of an account that did "
                 f"not take the payment: {operation['processor_code']}"

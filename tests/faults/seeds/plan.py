@@ -14,6 +14,8 @@ LINKS: Final = ("database", "processor", "clients")
 FAILOVERS: Final = 0.03
 BATCH_EVERY: Final = 8
 """So many seeds have one with a batch."""
+VAULTS: Final = 0.3
+"""Part of the seeds in which shops store cards."""
 
 _FAULTS: Final = (
     ("drop_reply", 9),
@@ -37,6 +39,12 @@ _WIRE_TYPES: Final = {
     "void": ("voidTransaction",),
     "refund": ("refundTransaction",),
 }
+_VAULT_FAULTS: Final = ("drop_reply", "late_charge", "late_reply", "reset_before", "error_after")
+_VAULT_METHODS: Final = (
+    "createCustomerProfileRequest",
+    "createCustomerPaymentProfileRequest",
+    "deleteCustomerPaymentProfileRequest",
+)
 _LOCKABLE: Final = ("payments", "operations", "idempotency_keys", "sweeps", "unresolved_operations")
 ODD_TEXTS: Final = (
     "plain",
@@ -85,6 +93,8 @@ class Plan:
     """When the processor settles first; it then settles daily."""
     has_failover: bool = False
     """A slower kind of seed, with a standby of its own."""
+    has_vault: bool = False
+    """Shops store cards, forget them and charge them."""
 
     def breaks_link(self, gate: int, which: str) -> bool:
         """Does anything happen to this line of this gateway? The others need no proxy."""
@@ -143,6 +153,12 @@ def plan(seed: int) -> Plan:
         burst.breaks.append(Happening("failover", {"after_s": rng.choice((0.01, 0.1, 0.5, 0.9))}))
     elif seed % BATCH_EVERY == BATCH_EVERY - 1:
         _plan_batch(random.Random(f"the batch of {seed}"), bursts)
+    # A generator of its own: what else the seed does stays as it was.
+    by_vault = random.Random(f"vault {seed}")
+    has_other = made_plan.has_failover or seed % BATCH_EVERY == BATCH_EVERY - 1
+    if by_vault.random() < VAULTS and not has_other:
+        made_plan.has_vault = True
+        _add_stored_cards(by_vault, bursts[:-2])
     return made_plan
 
 
@@ -172,6 +188,37 @@ def _plan_batch(rng: random.Random, bursts: list[Burst]) -> None:
             if how == "dies":
                 at = rng.choice(_WORKER_POINTS)
             burst.breaks.append(Happening("worker", {"how": how, "at": at}))
+
+
+def _add_stored_cards(rng: random.Random, bursts: list[Burst]) -> None:
+    """Let shops store cards, charge them and forget them, and let the vault fail."""
+    stored = bought = 0
+    for burst in bursts:
+        for _ in range(rng.choice((1, 1, 2))):
+            gate = rng.randrange(GATEWAYS)
+            how = rng.random()
+            if not stored or how < 0.45:
+                asked = Happening("store", {"card": stored, "gate": gate})
+                stored += 1
+            elif how < 0.65:
+                asked = Happening("forget", {"card": rng.randrange(stored), "gate": gate})
+            else:
+                bought += 1
+                number = rng.randrange(stored)
+                args = {"intent": 1000 + bought, "shop": number % SHOPS, "gate": gate}
+                args |= {"amount": 50_000 + bought, "capture": "automatic", "stored": number}
+                args |= {"card": 0, "text": 0, "declined": False, "impatient": False}
+                asked = Happening("buy", args)
+            burst.requests.append(asked)
+        if rng.random() < 0.5:
+            fault: dict[str, Any] = {"kind": rng.choice(_VAULT_FAULTS), "count": 1}
+            fault["method"] = rng.choice(_VAULT_METHODS)
+            if fault["kind"] == "late_charge":
+                delay_s = rng.choice((0.3, 20, 100, 800, 8000))
+                fault |= {"by_clock": True, "delay_ms": round(1000 * delay_s)}
+            elif fault["kind"] == "late_reply":
+                fault["delay_ms"] = rng.choice((100, 350, 800))
+            burst.breaks.append(Happening("fault", fault))
 
 
 class _PlanMaker:

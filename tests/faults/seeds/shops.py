@@ -14,12 +14,14 @@ import asyncpg
 import httpx
 
 from easypay.merchants import admin
+from easypay.merchants.model import SCOPES
 from easypay.merchants.vault import Vault
 from easypay.problem_table import PROBLEMS, Row
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from faults.seeds.batches import SCOPES as BATCH_SCOPES
 from faults.seeds.batches import Batches
 from faults.seeds.plan import ODD_TEXTS, SHOPS, Happening
+from faults.seeds.vault import Cards
 from faults.seeds.world import World
 from harness import AMEX, ENCRYPTION_KEY, MASTERCARD, VISA, card, random_name
 
@@ -115,6 +117,7 @@ class Shops:
         self.bugs: list[str] = []
         """Responses that no shop should ever see."""
         self.batches = Batches(world, self._batch_key, self.logins)
+        self.cards = Cards(world, self._secrets)
 
     async def open(self) -> None:
         connection = await asyncpg.connect(self._world.dsn)
@@ -126,8 +129,12 @@ class Shops:
                 self.merchants.append(merchant.merchant_id)
                 self.logins.append([])
                 await self.new_account(number, connection)
-                _, secret = await admin.create_key(connection, merchant.merchant_id, mode="test")
+                _, secret = await admin.create_key(
+                    connection, merchant.merchant_id, mode="test", scopes=SCOPES
+                )
                 self._secrets.append(secret)
+            if self._world.plan.has_vault:
+                await self.cards.open(connection, self.merchants)
         finally:
             await connection.close()
         await self.batches.prepare()
@@ -173,11 +180,16 @@ class Shops:
             await self.batches.move(happening)
         elif happening.kind == "look":
             await self._look(args["shop"], args["gate"])
+            await self.cards.look(args["shop"], args["gate"])
+        elif happening.kind in ("store", "forget"):
+            await self.cards.ask(happening)
         elif happening.kind == "again":
             intent = self.intents.get(args["buy"])
             if intent is not None:
                 await self._repeat(intent, args["gate"])
         elif happening.kind == "buy":
+            if "stored" in args and self._stored(args["stored"]) is None:
+                return  # the shop knows of no such card yet
             intent = Intent(args["intent"], "buy", args["shop"], happening, args["amount"])
             self.intents[intent.number] = intent
             await self._try(intent, args["gate"])
@@ -226,6 +238,9 @@ class Shops:
     async def _try(self, intent: Intent, gate: int) -> None:
         if intent.kind == "buy":
             path, body = "/payments", self._buy_body(intent)
+            if "stored" in intent.asked.args:
+                named = {"id": self._stored(intent.asked.args["stored"])}
+                body["payment_method"] = {"type": "stored", "stored": named}
         else:
             assert intent.payment is not None
             verb = {"refund": "refunds"}.get(intent.kind, intent.kind)
@@ -281,6 +296,11 @@ class Shops:
         if got.status_code == 500:
             self.bugs.append(f"GET {path} was answered 500: {got.text[:300]}")
         return got.json() if got.status_code == 200 else None
+
+    def _stored(self, number: int) -> str | None:
+        """Return the id of a stored card."""
+        known = self.cards.all.get(number)
+        return None if known is None else known.method_id
 
     @staticmethod
     def _buy_body(intent: Intent) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from faults.seeds import chaos, judge
-from faults.seeds.plan import Burst, plan
+from faults.seeds.plan import SHOPS, Burst, plan
 from faults.seeds.servers import Servers
 from faults.seeds.shops import Shops
+from faults.seeds.vault import Mending
 from faults.seeds.world import World
 
 WATCHED_H: Final = 76
@@ -70,6 +71,9 @@ async def _course(world: World, shops: Shops) -> None:
     """Do everything in the plan, burst by burst."""
     await world.open()
     await shops.open()
+    if world.plan.has_vault:
+        mending = await Mending(world).start()
+        world.wakes_workers, world.stops_workers = mending.wake, mending.stop
     for burst in world.plan.bursts:
         await world.drive_to(burst.at_s)
         await _burst(world, shops, burst)
@@ -118,4 +122,7 @@ async def _quiet(world: World, shops: Shops) -> None:
         if await world.is_idle():
             break
         await world.drive_to(world.ahead_ms / 1000 + 3600)
+    for shop in range(SHOPS):
+        await shops.cards.look(shop, 0, 20)
+    await world.drive_to(world.ahead_ms / 1000 + 26 * 3600)
     world.tell("quiet")

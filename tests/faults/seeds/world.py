@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,6 +41,10 @@ SETTINGS: Final = {
     "encryption_key": ENCRYPTION_KEY,
 }
 """Calls have short real deadlines. Settings about age are as in production."""
+
+
+async def _nothing() -> None:
+    return None
 
 
 class Gate:
@@ -83,10 +88,15 @@ class Gate:
         with self._clock_file.open("r+b") as file:
             file.write(wrong.to_bytes(8, "little", signed=True))
 
+    @property
+    def wire(self) -> str:
+        """The processor's address, over its link."""
+        simulator = self._world.servers.simulator
+        return simulator.wire.replace(f":{simulator.port}/", f":{self._world.processor.port}/")
+
     async def start(self, **over: str) -> None:
         self.set_clock()
-        simulator = self._world.servers.simulator
-        wire = simulator.wire.replace(f":{simulator.port}/", f":{self._world.processor.port}/")
+        wire = self.wire
         settings = SETTINGS | {
             "database_url": at_port(self._world.dsn, self.database.port),
             "authorize_net_test_url": wire,
@@ -157,6 +167,9 @@ class World:
         self.client = http_client(timeout=2, limits=limits)
         self.story: list[str] = []
         self.standby: Standby | None = None
+        self.wakes_workers: Callable[[], None] = lambda: None
+        """Called when there may be work for a worker."""
+        self.stops_workers: Callable[[], Awaitable[None]] = _nothing
         self.lost_window = (math.inf, -math.inf)
         """The monotonic times between which commits were lost with the primary."""
         self._begun = time.monotonic()
@@ -188,6 +201,7 @@ class World:
         await asyncio.gather(*(gate.ready() for gate in self.gates))
 
     async def close(self) -> None:
+        await self.stops_workers()
         for gate in self.gates:
             gate.send(signal.SIGCONT)
             await gate.kill()
@@ -316,6 +330,7 @@ class World:
     async def work_is_taken_up(self, within_s: float = 0.4) -> None:
         """Wait until no due work is left that a process could take, and none is at work."""
         ends = time.monotonic() + within_s
+        self.wakes_workers()
         while time.monotonic() < ends:
             await asyncio.sleep(0.015)
             due_s = await self._next_due_s()
@@ -333,11 +348,14 @@ _NEXT_DUE: Final = """
         UNION ALL
         SELECT min(next_look_at) FROM watched_operations WHERE purpose <> 'expiry'
         UNION ALL
-        SELECT min(begun_at) + interval '4 seconds' FROM operations WHERE state = 'in_flight') due
+        SELECT min(begun_at) + interval '4 seconds' FROM operations WHERE state = 'in_flight'
+        UNION ALL
+        SELECT min(due_at) FROM vault_work WHERE parked_at IS NULL) due
 """
 _AT_IT: Final = "SELECT count(*) FROM account_passes WHERE leased_until > db_now()"
 _OPEN: Final = """
     SELECT (SELECT count(*) FROM unresolved_operations WHERE NOT held)
          + (SELECT count(*) FROM watched_operations WHERE purpose <> 'expiry')
          + (SELECT count(*) FROM operations WHERE state IN ('in_flight', 'unknown'))
+         + (SELECT count(*) FROM vault_work)
 """
