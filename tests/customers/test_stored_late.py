@@ -110,6 +110,25 @@ async def test_a_deleted_customer_leaves_no_card_that_was_stored_late(
     assert len(await profiles(stack, keeper)) == 1
 
 
+async def test_a_card_that_is_stored_after_its_customer_was_deleted_is_removed(
+    stack: Stack, keeper: Shop
+) -> None:
+    customer = await new_customer(keeper)
+    await fails(stack, keeper, customer, NEW_PROFILE)
+    assert (await keeper.client.delete(f"/customers/{customer['id']}")).status_code == 204
+    await minutes_pass(stack, keeper)
+    sql = "SELECT count(*) FROM vault_work WHERE merchant_id = $1 AND due_at < db_now()"
+
+    async def looked() -> bool:
+        return await stack.value(sql, keeper.merchant_id) == 0
+
+    await until(looked, what="nothing was found yet")
+    await is_stored_late(stack, keeper)
+    await minutes_pass(stack, keeper)
+    await vault_has(stack, keeper)
+    assert await profiles(stack, keeper) == []
+
+
 async def test_a_card_that_is_stored_again_by_the_shop_is_kept(stack: Stack, keeper: Shop) -> None:
     customer = await new_customer(keeper)
     first = await add_card(keeper, customer, exp_year=2031)

@@ -58,7 +58,7 @@ class LateMethods:
         """Look once for what the vault may have stored of a failed method, and remove it."""
         calls, who = self._calls, (method.merchant_id, method.mode)
         profile = await profile_rows.get(calls.pool, *who, method.profile_id)
-        if profile.state == "deleted":
+        if profile.state == "deleted" and profile.customer_profile_id is not None:
             return Done()
         account = await calls.account_of(method.merchant_id, method.login_id)
         if account is None:
