@@ -11,6 +11,8 @@ CREATE TABLE account_books (
     last_started_at  timestamptz,
     last_ended_at    timestamptz,              -- when the books were read to their end last
     last_failure     text,                     -- why the last try did not end
+    -- Something may be new: read once more from then on, that is while last_started_at is earlier.
+    wanted_at        timestamptz,
     -- The fenced lease of whoever reads: by the database's clock.
     reader           uuid,
     leased_until     timestamptz,
