@@ -61,9 +61,19 @@ CREATE TABLE settled_transactions (
     payment_id       uuid,
     operation_id     uuid,
     order_reference  text,
+    -- What the processor tells of a return or chargeback, if it does.
+    change_code      text,                     -- a bank's return code: R01
+    change_message   text,
+    changed_at       timestamptz,
+    told             text                      -- the settlement_state that its payment was told of
+        CONSTRAINT settled_told CHECK (told IN
+            ('settled', 'returned', 'charged_back', 'chargeback_reversed')),
     -- Serves the comparison of a batch, and statements by batch.
     PRIMARY KEY (account, batch_id, transaction_id)
 );
+-- Serves the settlement: what a payment was not told of yet.
+CREATE INDEX settled_transactions_untold ON settled_transactions (account, batch_id, transaction_id)
+    WHERE payment_id IS NOT NULL AND told IS DISTINCT FROM settlement_state;
 -- Serves statements: a merchant's days.
 CREATE INDEX settled_transactions_day ON settled_transactions (merchant_id, mode, settled_at)
     WHERE merchant_id IS NOT NULL;
@@ -74,6 +84,7 @@ CREATE INDEX settled_transactions_payment ON settled_transactions (merchant_id, 
 -- What became of settled money: returned items, chargebacks and their reversals, each once.
 CREATE TABLE settlement_changes (
     account         bytea       NOT NULL,
+    batch_id        text        NOT NULL,      -- the batch that the transaction settled in
     transaction_id  text        NOT NULL,
     number          integer     NOT NULL,      -- 1, 2, … of this transaction
     became          text        NOT NULL
