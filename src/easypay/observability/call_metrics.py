@@ -28,6 +28,7 @@ from easypay.processors.base import (
     ReviewRequest,
     VoidRequest,
 )
+from easypay.processors.books import books_of
 from easypay.processors.customer_vault import vault_of
 from easypay.processors.integration import ConnectionFigures, ReportsConnections
 
@@ -49,6 +50,9 @@ class MeasuredProcessor:
         vault = vault_of(processor)
         if vault is not None:  # whoever has this attribute has a vault
             self.vault = MeasuredVault(name, vault, instruments)
+        books = books_of(processor)
+        if books is not None:
+            self.books = books
         self._calls = instruments.processor_calls
         self._operations = instruments.operations
         self._account_refused = instruments.account_refused

@@ -18,7 +18,7 @@ from easypay.processors.authorize_net.reason_meanings import (
     verdict,
 )
 from easypay.processors.authorize_net.reason_texts import REASONS
-from easypay.processors.authorize_net.statuses import COLUMNS, MEANINGS, STATUSES
+from easypay.processors.authorize_net.statuses import COLUMNS, IN_BOOKS, MEANINGS, STATUSES
 from easypay.processors.customer_vault import VAULT_WORDS
 
 BEGIN: Final = "<!-- made by `python -m easypay.processors.authorize_net.docs_page`: begin -->"
@@ -124,6 +124,17 @@ def _statuses() -> list[str]:
         lines.append(f"| {status} | {' | '.join(_words(meanings[kind]) for kind in COLUMNS)} |")
     lines += ["", "| word | meaning |", "| --- | --- |"]
     lines += [f"| {_words(word)} | {text} |" for word, text in MEANINGS.items()]
+    lines += [
+        "",
+        "### By status, in the books",
+        "",
+        "Where it says whose, the status alone tells whether a charge or a refund is meant.",
+        "",
+        "| status | the money | whose |",
+        "| --- | --- | --- |",
+    ]
+    for status, (meaning, kind) in IN_BOOKS.items():
+        lines.append(f"| {status} | {_words(meaning)} | {kind or ''} |")
     return [*lines, ""]
 
 

@@ -14,6 +14,7 @@ from easypay.processors.authorize_net import (
     replies,
     reporting,
 )
+from easypay.processors.authorize_net.books import AuthorizeNetBooks
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.customer_vault import AuthorizeNetVault
 from easypay.processors.authorize_net.http_client import HttpClient
@@ -69,6 +70,8 @@ class AuthorizeNet:
         )
         self.vault = AuthorizeNetVault(self._client)
         """Customers' stored payment methods."""
+        self.books = AuthorizeNetBooks(self._client)
+        """What has settled, and what has not."""
 
     async def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Outcome:
         reply = await self._post(request.account, messages.authorization(request), deadline)

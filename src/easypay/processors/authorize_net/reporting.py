@@ -94,7 +94,7 @@ def unsettled_list(
     """Request unsettled transactions, newest first; with a status, those held for review."""
     fields: dict[str, object] = {} if status is None else {"status": status}
     fields |= _newest_first(page)
-    return _request("getUnsettledTransactionListRequest", account, reference, fields)
+    return question("getUnsettledTransactionListRequest", account, reference, fields)
 
 
 def batch_list(account: Account, reference: str, span_ms: tuple[int, int] | None = None) -> bytes:
@@ -102,30 +102,30 @@ def batch_list(account: Account, reference: str, span_ms: tuple[int, int] | None
     fields: dict[str, object] = {}
     if span_ms is not None:
         fields = {
-            "firstSettlementDate": _utc(span_ms[0]),
-            "lastSettlementDate": _utc(span_ms[1]),
+            "firstSettlementDate": utc_text(span_ms[0]),
+            "lastSettlementDate": utc_text(span_ms[1]),
         }
-    return _request("getSettledBatchListRequest", account, reference, fields)
+    return question("getSettledBatchListRequest", account, reference, fields)
 
 
 def batch_transactions(account: Account, reference: str, batch_id: str, page: int) -> bytes:
     """Request the transactions of one settled batch."""
     fields = {"batchId": batch_id, **_newest_first(page)}
-    return _request("getTransactionListRequest", account, reference, fields)
+    return question("getTransactionListRequest", account, reference, fields)
 
 
 def transaction_details(account: Account, reference: str, transaction_id: str) -> bytes:
     """Request everything about one transaction."""
     fields: dict[str, object] = {"transId": transaction_id}
-    return _request("getTransactionDetailsRequest", account, reference, fields)
+    return question("getTransactionDetailsRequest", account, reference, fields)
 
 
 def read_page(reply: Reply | NotSent | Unknown, reference: str) -> Page | Unreadable:
     """Read a page of a transaction list; it is empty if there are no records."""
-    answer = _answer(reply, reference)
+    answer = answered(reply, reference)
     if isinstance(answer, Unreadable):
         return answer
-    listed = _listed(answer, "transactions")
+    listed = list_named(answer, "transactions")
     if isinstance(listed, Unreadable):
         return listed
     items: list[Summary] = []
@@ -141,18 +141,18 @@ def read_page(reply: Reply | NotSent | Unknown, reference: str) -> Page | Unread
     return Page(
         items,
         len(listed),
-        _milliseconds(listed[0].get("submitTimeUTC")) if listed else None,
-        _milliseconds(listed[-1].get("submitTimeUTC")) if listed else None,
+        milliseconds(listed[0].get("submitTimeUTC")) if listed else None,
+        milliseconds(listed[-1].get("submitTimeUTC")) if listed else None,
         total if isinstance(total, int) else None,
     )
 
 
 def read_batches(reply: Reply | NotSent | Unknown, reference: str) -> list[Batch] | Unreadable:
     """Read the settled batches; there are none if there are no records."""
-    answer = _answer(reply, reference)
+    answer = answered(reply, reference)
     if isinstance(answer, Unreadable):
         return answer
-    listed = _listed(answer, "batchList")
+    listed = list_named(answer, "batchList")
     if isinstance(listed, Unreadable):
         return listed
     batches: list[Batch] = []
@@ -163,7 +163,7 @@ def read_batches(reply: Reply | NotSent | Unknown, reference: str) -> list[Batch
         batches.append(
             Batch(
                 batch_id,
-                _milliseconds(item.get("settlementTimeUTC")),
+                milliseconds(item.get("settlementTimeUTC")),
                 wire.short(item.get("settlementState"), 64),
             )
         )
@@ -174,7 +174,7 @@ def read_details(
     reply: Reply | NotSent | Unknown, reference: str, transaction_id: str
 ) -> Details | Unreadable:
     """Read the requested transaction; `code` is E00040 if Authorize.Net does not know it."""
-    answer = _answer(reply, reference)
+    answer = answered(reply, reference)
     if isinstance(answer, Unreadable):
         return answer
     found = answer.get("transaction")
@@ -220,7 +220,8 @@ def _paid_with(payment: object) -> tuple[str | None, str | None]:
     return None, None
 
 
-def _request(name: str, account: Account, reference: str, fields: dict[str, object]) -> bytes:
+def question(name: str, account: Account, reference: str, fields: dict[str, object]) -> bytes:
+    """Return a question about an account, as it is sent."""
     head = {"merchantAuthentication": authentication(account), "refId": reference}
     return msgspec.json.encode({name: {**head, **fields}})
 
@@ -232,7 +233,8 @@ def _newest_first(page: int) -> dict[str, object]:
     }
 
 
-def _answer(reply: Reply | NotSent | Unknown, reference: str) -> dict[str, Any] | Unreadable:
+def answered(reply: Reply | NotSent | Unknown, reference: str) -> dict[str, Any] | Unreadable:
+    """Return the reply's object if it says Ok and is the one to this question."""
     if not isinstance(reply, Reply):
         return Unreadable(reply.reason)
     answer = wire.decode(reply)
@@ -247,7 +249,7 @@ def _answer(reply: Reply | NotSent | Unknown, reference: str) -> dict[str, Any] 
     return answer
 
 
-def _listed(answer: dict[str, Any], name: str) -> list[Any] | Unreadable:
+def list_named(answer: dict[str, Any], name: str) -> list[Any] | Unreadable:
     """Return the list of that name. A missing one is empty only if the reply says so."""
     listed = answer.get(name)
     if listed is None:
@@ -257,11 +259,13 @@ def _listed(answer: dict[str, Any], name: str) -> list[Any] | Unreadable:
     return listed if isinstance(listed, list) else Unreadable(f"{name} is not a list")
 
 
-def _utc(at_ms: int) -> str:
+def utc_text(at_ms: int) -> str:
+    """Return a time as Authorize.Net wants it, to the second."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _milliseconds(value: object) -> int | None:
+def milliseconds(value: object) -> int | None:
+    """Return a reported time in Unix milliseconds; None if it cannot be read."""
     if not isinstance(value, str):
         return None
     try:

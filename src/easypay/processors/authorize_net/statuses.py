@@ -6,7 +6,9 @@ change. The last column is for the payment that a refund returns.
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal, cast, get_args
+from typing import Final, Literal, NamedTuple, cast, get_args
+
+from easypay.processors import books
 
 Kind = Literal["authorize", "sale", "refund", "capture", "void", "review"]
 Column = Kind | Literal["payment"]
@@ -83,3 +85,60 @@ def payment_meaning(status: str) -> PaymentMeaning:
     """Return what a status means for the payment that a refund returns."""
     found = STATUSES.get(status)
     return "unclear" if found is None else cast(PaymentMeaning, found["payment"])
+
+
+class InBooks(NamedTuple):
+    """What a status means for the money, and whose it is if the status tells: a charge's or a
+    refund's."""
+
+    meaning: books.Meaning
+    kind: books.MoneyKind | None
+
+
+_IN_BOOKS: Final = """
+authorizedPendingCapture    authorized          charge
+authorizedPendingRelease    authorized          charge
+capturedPendingSettlement   captured            charge
+refundPendingSettlement     captured            refund
+pendingSettlement           captured            -
+approvedReview              captured            -
+updatingSettlement          captured            -
+pendingFinalSettlement      captured            -
+couldNotVoid                captured            -
+settledSuccessfully         settled             charge
+refundSettledSuccessfully   settled             refund
+settlementError             failed              -
+returnedItem                returned            -
+chargeback                  charged_back        charge
+chargebackReversal          chargeback_reversed charge
+underReview                 held                -
+FDSPendingReview            held                -
+FDSAuthorizedPendingReview  held                -
+failedReview                declined            -
+declined                    declined            -
+generalError                declined            -
+communicationError          declined            -
+expired                     expired             -
+voided                      voided              -
+"""
+
+
+def _read_books() -> dict[str, InBooks]:
+    rows = (line.split() for line in _IN_BOOKS.strip().splitlines())
+    return {
+        status: InBooks(
+            cast(books.Meaning, meaning),
+            None if kind == "-" else cast(books.MoneyKind, kind),
+        )
+        for status, meaning, kind in rows
+    }
+
+
+IN_BOOKS: Final = _read_books()
+"""What each status means in the processor's books."""
+_UNCLEAR: Final = InBooks("unclear", None)
+
+
+def in_books(status: str) -> InBooks:
+    """Return what a status means in the books; `unclear` for an unknown status."""
+    return IN_BOOKS.get(status, _UNCLEAR)
