@@ -169,6 +169,12 @@ class NotSettled(EasyPayError):
     code = "not_settled"
 
 
+class AlreadySettled(EasyPayError):
+    """The payment has settled, so it cannot be voided; it can be refunded."""
+
+    code = "already_settled"
+
+
 class DuplicatePayment(EasyPayError):
     """The payment looks like one made shortly before, and the merchant rejects duplicates."""
 

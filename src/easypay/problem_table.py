@@ -141,6 +141,12 @@ PROBLEMS: Final[Mapping[str, Row]] = {
         "happens once a day. Either is a new request with a new key: the old key keeps giving this "
         "answer.",
     ),
+    "already_settled": Row(
+        409, "The payment has settled", False, "no", None,
+        "The payment was paid out with its batch, so it cannot be voided any more. The processor "
+        f"was not asked. {_NOTHING}",
+        "Refund it instead: all of it or a part.",
+    ),
     "processor_invalid_state": Row(
         409, "The processor does not allow this for the payment any more", True, "new_key", None,
         "The transaction's state at the processor does not allow this: it was voided, captured or "

@@ -176,6 +176,16 @@ class Provoke:
             lambda key: self.shop.refund(payment, 900, key=key),
         )
 
+    async def already_settled(self) -> Tried:
+        """The processor lets only what has settled be refunded in part."""
+        payment = (await self.shop.paid())["id"]
+        await self.player.post("/settle")
+        assert (await self.shop.refund(payment, 100)).status_code == 201
+        return Tried(
+            lambda key: self.shop.void(payment, key=key),
+            lambda key: self.shop.refund(payment, 900, key=key),
+        )
+
     async def not_settled(self) -> Tried:
         payment = (await self.shop.paid())["id"]
         return Tried(

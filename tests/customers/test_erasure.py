@@ -148,6 +148,18 @@ async def answered(stack: Stack, shop: Shop, mark: str, endpoint: uuid.UUID | No
     )
 
 
+async def settled(stack: Stack, shop: Shop) -> None:
+    """Let the processor's books have the shop's captured payments."""
+    await stack.fetch(
+        "INSERT INTO settled_transactions (account, batch_id, transaction_id, kind, status,"
+        " amount_minor, currency, settled_at, merchant_id, mode, payment_id, order_reference)"
+        " SELECT '', '1', transaction_id, 'charge', 'settledSuccessfully', captured_minor,"
+        " currency, db_now(), merchant_id, mode, id, order_reference"
+        " FROM payments WHERE merchant_id = $1 AND status = 'captured'",
+        shop.merchant_id,
+    )
+
+
 async def erase(shop: Shop, person: Person, **body: Any) -> dict[str, Any]:
     answer = await shop.client.post(f"/customers/{person.id}/erase", json=body)
     assert answer.status_code in (200, 202), answer.text
@@ -176,6 +188,7 @@ async def test_nothing_personal_is_left_and_the_books_are_as_they_were(
     await ada.shops(keeper)
     await answered(stack, keeper, ada.always)
     await eve.shops(keeper)
+    await settled(stack, keeper)
     stored = {"type": "stored", "stored": {"id": ada.method["id"]}}
     by_stored = ada.texts(5) | {"payment_method": stored, "billing_address": None}
     ada.payments.append(await keeper.paid(1250, **by_stored))
@@ -196,6 +209,7 @@ async def test_nothing_personal_is_left_and_the_books_are_as_they_were(
     assert await books(stack, keeper) == books_before
     rows = {each["table"]: each["rows"] for each in told["erased"]}
     assert (rows["payments"], rows["customers"], rows["payment_methods"]) == (6, 1, 1)
+    assert rows["settled_transactions"] == 2
     for payment, tag in zip(ada.payments, tags, strict=True):
         assert await _tag(keeper, payment) != tag
     shown = await keeper.payment(ada.payments[4]["id"])

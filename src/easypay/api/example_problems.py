@@ -49,6 +49,9 @@ _DETAILS: Final[Mapping[type[EasyPayError], str]] = {
         f"{PAYMENT_ID} has 1500 left to refund (2500 captured, 1000 refunded, 0 being refunded)."
     ),
     errors.PreconditionFailed: f"{PAYMENT_ID} is at version 3, not 2. Read it again.",
+    errors.AlreadySettled: (
+        f"{PAYMENT_ID} settled at 2026-11-24T00:00:12.000Z: refund it instead."
+    ),
     errors.BodyTooLarge: too_large().detail,
     errors.IdempotencyKeyReused: (
         "This key belongs to another request, with another body or path. "
@@ -134,7 +137,7 @@ _WRONG_STATE: Final = {
         "The payment method is making: only an active one can be validated."
     ),
     "payments_capture": f"{PAYMENT_ID} is captured; only an authorized payment can be captured.",
-    "payments_void": f"{PAYMENT_ID} has settled or was refunded: refund it instead.",
+    "payments_void": f"{PAYMENT_ID} is declined and cannot be voided.",
     "payments_approve": f"{PAYMENT_ID} is captured; only a payment in review can be approved.",
     "payments_decline": f"{PAYMENT_ID} is captured; only a payment in review can be declined.",
     **{

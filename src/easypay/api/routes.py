@@ -352,8 +352,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         "void",
         requests.VoidPayment,
         "Void a payment",
-        "Releases an authorization, or undoes a capture that has not settled. "
+        "Releases an authorization, or undoes a capture that has not settled; once EasyPay knows "
+        "that it has, a void is 409 `already_settled`. "
         "202 means that the outcome is not known yet; the reply shows the payment unchanged.",
+        errors.AlreadySettled,
     ),
     _follow_up(
         "approve",
@@ -376,7 +378,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Refunds `amount`, or the rest with the body `{}`. A body is required. All refunds "
         "together cannot exceed the captured amount. A full refund is possible at any time: "
         "before settlement the processor voids the payment (`method: void`). A partial refund "
-        "before settlement is 409 `not_settled`.",
+        "before settlement is 409 `not_settled`; `settlement_state` shows when parts can be "
+        "refunded. What a bank has taken back is not refunded (409 `invalid_state`).",
         errors.AmountExceedsCaptured,
         errors.NotSettled,
         path="/refunds",

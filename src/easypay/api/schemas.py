@@ -13,7 +13,7 @@ from easypay.merchants.model import SCOPES
 from easypay.mode import Mode
 from easypay.money import EXPONENT
 from easypay.payment_details import DETAIL_DESCRIPTIONS
-from easypay.payments.model import Kind
+from easypay.payments.model import SETTLEMENT_STATES, Kind
 from easypay.payments.views import REFUND_METHODS, REFUND_STATUS
 from easypay.problems import Problem
 from easypay.processors.base import AvsMatch, CvvMatch, Retry
@@ -306,7 +306,23 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
         `payment.expired`; `refund.succeeded` and `refund.failed`; `capture.failed`,
         `void.failed`, `approve.failed` and `decline.failed`; `late_charge.found`, when the
         processor made a charge whose payment is failed here, and `late_charge.returned`,
-        when that charge was refunded. New types may be added."""),
+        when that charge was refunded; `payment.settled` and `refund.settled`, when the batch
+        settled, and `payment.returned`, `refund.returned`, `payment.charged_back` and
+        `payment.chargeback_reversed`, also weeks later; `authorization.expiring`, some days
+        before the processor lets a hold go. New types may be added."""),
+    "Payment.settled_at": {
+        "description": _line("""
+            When its batch settled. Absent until the processor's books were read that say so."""),
+        "format": "date-time",
+    },
+    "Payment.settlement_state": {
+        "description": _line("""
+            What became of the money. `settled`: paid out; parts can be refunded, and it cannot be
+            voided. `returned`, `charged_back`: the bank took it back, and it cannot be refunded.
+            `chargeback_reversed`: it came back. Absent until it is known to have settled: until
+            then only all of it can be refunded."""),
+        "enum": list(SETTLEMENT_STATES),
+    },
     "FeedEvent.api_version": "The version of the API whose objects the event has.",
     "FeedEvent.data": {
         "description": _line("""

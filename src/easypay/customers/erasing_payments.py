@@ -65,6 +65,12 @@ _ERASE_SEARCH: Final = """
      WHERE s.stream = (SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2)
        AND s.payment_id = ANY ($3) AND ({something})
 """
+_ERASE_BOOKS: Final = """
+    UPDATE settled_transactions s SET {nothing}
+     WHERE s.merchant_id = $1 AND s.mode = $2 AND s.payment_id = ANY ($3) AND ({something})
+"""
+_COPIES: Final = {"payment_search": _ERASE_SEARCH, "settled_transactions": _ERASE_BOOKS}
+"""By table: removes copies of the payments' references."""
 _REPLIES: Final = """
     SELECT o.id, o.payment_id FROM operations o
      WHERE o.merchant_id = $1 AND o.payment_id = ANY ($2) AND o.id >= $3
@@ -158,9 +164,10 @@ async def erase(
     if erasure.with_references:
         await connection.execute(_NOTE, *who, erasure.customer_id, free)
         await connection.execute(_HOLD_FOLD)
-        columns = erased("payment_search", references=True)
-        done = await connection.execute(_ERASE_SEARCH.format(**_removal("s", columns)), *who, free)
-        rows_changed["payment_search"] = count_of(done)
+        for table, sql in _COPIES.items():
+            removal = _removal("s", erased(table, references=True))
+            done = await connection.execute(sql.format(**removal), *who, free)
+            rows_changed[table] = count_of(done)
     return Group([row[0] for row in changed], sorted(left), rows_changed)
 
 

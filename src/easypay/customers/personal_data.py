@@ -129,6 +129,17 @@ COLUMNS: Final[tuple[Columns, ...]] = (
         " counted_brand",
         *(Fate.KEPT, _BOOKS),
     ),
+    # what the processor's books say of payments
+    _of("settled_transactions", "order_reference", Fate.ON_REQUEST, "a copy of the payment's"),
+    _of("settled_transactions", "card_brand last4", Fate.KEPT, _CARD),
+    _of("settled_transactions", "account batch_id transaction_id reference", Fate.KEPT, _MATCHES),
+    _of(
+        "settled_transactions",
+        "kind status settlement_state currency mode told change_code change_message",
+        *(Fate.KEPT, _BOOKS),
+    ),
+    _of("settlement_changes", "account batch_id transaction_id", Fate.KEPT, _MATCHES),
+    _of("settlement_changes", "became code message currency mode", Fate.KEPT, _BOOKS),
     _of("payment_counts", "mode grain currency brand", Fate.NOT_PERSONAL, "sums of many payments"),
     _of("decline_counts", "mode grain currency brand code", Fate.NOT_PERSONAL, "sums of many"),
     # batches

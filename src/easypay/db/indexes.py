@@ -100,6 +100,18 @@ INDEXES: Final[Mapping[str, Index]] = {
         payment_search_decline="the filter on the decline code",
         payment_search_refunded="the filter on refunds",
     ),
+    **_of(
+        "settled_transactions",
+        settled_transactions_pkey="the comparison of a batch; settlements and statements by batch",
+        settled_transactions_day="a merchant's settlements and statements",
+        settled_transactions_payment="the settlement of one payment; the erasure of its references",
+        settled_transactions_untold="the settlement: what payments were not told of yet",
+    ),
+    **_of(
+        "settlement_changes",
+        settlement_changes_pkey="the number of a change; what became of a transaction",
+        settlement_changes_day="statements: returns and chargebacks of a merchant's days",
+    ),
     **_of("payment_counts", payment_counts_pkey="statistics: the counts of a span"),
     **_of("decline_counts", decline_counts_pkey="statistics: why payments were declined"),
     **_of(

@@ -88,6 +88,8 @@ COLUMNS: Final[Sequence[Column]] = (
     Column("updated_at", "updated_at", Kind.TIME),
     _optional_id("possible_duplicate_of", "possible_duplicate_of", ids.PAYMENT),
     _optional_id("customer", "customer_id", ids.CUSTOMER),
+    Column("settled_at", "settled_at", Kind.TIME, nullable=True, optional=True),
+    Column("settlement_state", "settlement_state", Kind.WORD, nullable=True, optional=True),
 )
 NAMES: Final = tuple(column.name for column in COLUMNS)
 

@@ -162,6 +162,7 @@ def new_payment(
         processor,
         metadata=_text(body.metadata or None),
         settled_at=None,
+        settlement_state=None,
         created_at=at,
         updated_at=at,
         login_id=None if caller.login is None else caller.login.id,

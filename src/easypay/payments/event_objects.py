@@ -2,8 +2,8 @@
 
 Nothing is written for this: a payment's row has its present state, its events say how it got there.
 Most columns are fixed when a payment begins. The others follow from the events up to this one, in
-their order: status, amounts, version and time of the last change; so does whose answer the payment
-had. The row has the last of these answers. There was an earlier one only if the payment
+their order: status, amounts, settlement, version and time of the last change; so does whose answer
+the payment had. The row has the last of these answers. There was an earlier one only if the payment
 was in review, or had failed and was found charged:
 
 - the answer that came with a hold is in the reply that was stored for the merchant's key. If the
@@ -22,6 +22,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from easypay import clock, ids
 from easypay.clock import rfc3339
@@ -29,7 +30,7 @@ from easypay.customers import events as customer_events
 from easypay.db.partitions import within_months
 from easypay.events import batch_events
 from easypay.events.pages import FeedEvent
-from easypay.payments.model import STATUS, Status
+from easypay.payments.model import SETTLEMENT_STATES, STATUS, Status
 from easypay.payments.outcome_changes import ABSENT_ANSWER
 from easypay.payments.store import earliest_child
 from easypay.payments.views import (
@@ -57,6 +58,9 @@ _LATER: Final = {
     Status.EXPIRED: 6,
 }
 """Statuses in an order in which every change of a payment goes forward."""
+_TELL_ONLY: Final = ("late_charge.", "authorization.", "refund.settled", "refund.returned")
+"""How the types of events begin that leave their payment as it was."""
+_SETTLES: Final = frozenset(f"payment.{state}" for state in SETTLEMENT_STATES)
 _MOST_EVENTS: Final = 10_000
 """Of one payment."""
 _UNDECIDED: Final = frozenset({Status.PENDING, Status.PROCESSING, Status.IN_REVIEW, Status.FAILED})
@@ -230,10 +234,11 @@ def views_after(
     holds, by operation.
     """
     history = sorted(history, key=_place)
-    moves = [not each.type.startswith("late_charge.") for each in history]
+    moves = [not each.type.startswith(_TELL_ONLY) for each in history]
     version = present.version - sum(moves)  # others raised it before the first event
     answers = _answers(present, history, replies)
     status, captured, refunded, updated_at = Status.PROCESSING, 0, 0, present.created_at
+    settled: str | UnsetType = UNSET
     unread = present.payment_method
     if unread.type == "accept_token":
         unread = msgspec.structs.replace(unread, brand=None, last4=None)
@@ -244,6 +249,8 @@ def views_after(
             version += 1
             updated_at = each.changed_at
             captured, refunded = _amounts(each, captured, refunded)
+        if each.type in _SETTLES:
+            settled = each.type.removeprefix("payment.")
         views[each.id] = msgspec.structs.replace(
             present,
             status=status,
@@ -254,6 +261,8 @@ def views_after(
             decline_code=answer.decline_code,
             processor=answer.processor,
             payment_method=unread if status in _UNANSWERED else present.payment_method,
+            settled_at=UNSET if settled is UNSET else present.settled_at,
+            settlement_state=settled,
         )
     return views
 

@@ -69,6 +69,16 @@ STATE: Final = {state.value: state for state in State}
 CREATES: Final = frozenset({Kind.AUTHORIZE, Kind.SALE})
 """Kinds of operation that create a payment."""
 
+SETTLEMENT_STATES: Final = ("settled", "returned", "charged_back", "chargeback_reversed")
+"""What became of the money of a captured payment once its batch had settled."""
+SETTLEMENT_TYPES: Final = (
+    *(f"payment.{state}" for state in SETTLEMENT_STATES),
+    *("refund.settled", "refund.returned"),
+)
+"""The types of the events that tell of settlement."""
+GONE_BACK: Final = frozenset({"returned", "charged_back"})
+"""The bank took the money back: there is nothing to refund."""
+
 REVIEWS: Final = frozenset({Kind.APPROVE, Kind.DECLINE})
 """Kinds of operation that decide a review."""
 
@@ -165,6 +175,8 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
     processor: str
     metadata: str | None
     settled_at: datetime | None
+    settlement_state: str | None
+    """One of SETTLEMENT_STATES; None until the payment has settled, as far as is known here."""
     created_at: datetime
     updated_at: datetime
     login_id: UUID | None

@@ -5,7 +5,9 @@ from typing import Final, NamedTuple, assert_never
 from uuid import UUID
 
 from easypay import ids
+from easypay.clock import rfc3339
 from easypay.errors import (
+    AlreadySettled,
     AmountExceedsAuthorized,
     AmountExceedsCaptured,
     Archived,
@@ -23,7 +25,7 @@ from easypay.errors import (
     RequestInProgress,
 )
 from easypay.mode import Mode
-from easypay.payments.model import CREATES, Kind, Operation, Payment, Status
+from easypay.payments.model import CREATES, GONE_BACK, Kind, Operation, Payment, Status
 from easypay.processors.base import Absent, Declined, HeldForReview, NotSent, Rejected
 
 _NEEDS: Final = {
@@ -68,6 +70,11 @@ def why_not(payment: Payment, kind: Kind, amount: int | None, version: int | Non
                     f"{amount} is more than the {payment.authorized_minor} authorized on {shown}."
                 )
         case Kind.REFUND:
+            if payment.settlement_state in GONE_BACK:
+                return InvalidState(
+                    f"The bank has taken the money of {shown} back: it is "
+                    f"{payment.settlement_state}. A refund would give it back twice."
+                )
             if payment.refundable_minor < (1 if amount is None else amount):
                 return AmountExceedsCaptured(
                     f"{shown} has {payment.refundable_minor} left to refund "
@@ -79,8 +86,14 @@ def why_not(payment: Payment, kind: Kind, amount: int | None, version: int | Non
                 return InvalidState(f"{shown} is {payment.status} and cannot be voided.")
             if payment.refund_reserved_minor:
                 return RequestInProgress(f"A refund of {shown} is in progress.", retry_after_s=2)
-            if payment.settled_at is not None or payment.refunded_minor:
-                return InvalidState(f"{shown} has settled or was refunded: refund it instead.")
+            if payment.settled_at is not None:
+                return AlreadySettled(
+                    f"{shown} settled at {rfc3339(payment.settled_at)}: refund it instead."
+                )
+            if payment.refunded_minor:
+                return AlreadySettled(
+                    f"A part of {shown} was refunded, so it has settled: refund the rest instead."
+                )
         case Kind.APPROVE | Kind.DECLINE:
             pass
         case Kind.AUTHORIZE | Kind.SALE:

@@ -171,6 +171,7 @@ AND CASE i.kind
                WHEN 'approve' THEN p.status = 'in_review'
                WHEN 'decline' THEN p.status = 'in_review'
                WHEN 'refund' THEN p.status = 'captured'
+                   AND coalesce(p.settlement_state, '') NOT IN ('returned', 'charged_back')
                    AND p.refunded_minor + p.refund_reserved_minor + i.asked_minor
                        <= p.captured_minor
                    AND (NOT i.whole OR p.refunded_minor + p.refund_reserved_minor + i.asked_minor

@@ -81,6 +81,10 @@ class PaymentView(msgspec.Struct, frozen=True, gc=False):
     customer: str | ExpandedCustomer | UnsetType = UNSET
     """The id of the stored method's customer, or with `expand=customer` the customer. Absent if no
     stored method was used."""
+    settled_at: str | UnsetType = UNSET
+    """When its batch settled. Absent until the processor's books say so."""
+    settlement_state: str | UnsetType = UNSET
+    """What became of the money. While it is absent, only all of it can be refunded."""
     refunds: "ExpandedRefunds | UnsetType" = UNSET
     operations: "ExpandedOperations | UnsetType" = UNSET
 
@@ -198,6 +202,8 @@ def payment_view(payment: Payment) -> PaymentView:
         rfc3339(payment.updated_at),
         UNSET if twin is None else ids.typed(ids.PAYMENT, twin),
         UNSET if customer is None else ids.typed(ids.CUSTOMER, customer),
+        UNSET if payment.settled_at is None else rfc3339(payment.settled_at),
+        payment.settlement_state or UNSET,
     )
 
 
@@ -210,12 +216,14 @@ PAYMENT_VIEW_COLUMNS: Final = ", ".join(
         *_PROCESSOR_COLUMNS,
         *DETAIL_FIELDS,
         *("possible_duplicate_of", "customer_id", "payment_method_id"),
+        *("settled_at", "settlement_state"),
     )
 )
 """The columns that a payment's view shows. Lists read no others."""
 _METHOD_AT: Final = 13
 _PROCESSOR_AT: Final = 18
 _DETAILS_AT: Final = _PROCESSOR_AT + len(_PROCESSOR_COLUMNS)
+_LINKS_AT: Final = _DETAILS_AT + len(DETAIL_FIELDS)
 
 
 def listed_payment_view(row: Iterable[Any]) -> PaymentView:
@@ -223,7 +231,7 @@ def listed_payment_view(row: Iterable[Any]) -> PaymentView:
     own = tuple(row)
     payment_id, status, amount, currency, captured, refunded, capture = own[:7]
     decline_code, mode, version, created_at, updated_at, metadata = own[7:_METHOD_AT]
-    twin, customer, method = own[-3:]
+    twin, customer, method, settled_at, settlement_state = own[_LINKS_AT:]
     return PaymentView(  # type: ignore[call-arg]  # mypy cannot count `*`
         f"pay_{payment_id.hex}",
         status,
@@ -237,7 +245,7 @@ def listed_payment_view(row: Iterable[Any]) -> PaymentView:
         ),
         decline_code,
         ProcessorView(*own[_PROCESSOR_AT:_DETAILS_AT]),
-        *own[_DETAILS_AT:-3],
+        *own[_DETAILS_AT:_LINKS_AT],
         _metadata.decode(metadata) if metadata else {},
         mode,
         version,
@@ -245,6 +253,8 @@ def listed_payment_view(row: Iterable[Any]) -> PaymentView:
         rfc3339(updated_at),
         UNSET if twin is None else f"pay_{twin.hex}",
         UNSET if customer is None else f"cus_{customer.hex}",
+        UNSET if settled_at is None else rfc3339(settled_at),
+        settlement_state or UNSET,
     )
 
 

@@ -84,6 +84,7 @@ def payment_at_first(told: Told) -> Payment:
         processor="authorize_net",
         metadata=None if told.metadata is None else told.metadata.decode(),
         settled_at=None,
+        settlement_state=None,
         created_at=at(told.created_us),
         updated_at=at(told.created_us),
         login_id=UUID(bytes=told.shop.login_id),

@@ -10,6 +10,7 @@ import msgspec
 from easypay.customers.events import TYPES as CUSTOMER_TYPES
 from easypay.events.batch_events import TYPES as BATCH_TYPES
 from easypay.mode import Mode
+from easypay.payments.model import SETTLEMENT_TYPES
 
 TEST: Final = "webhook.test"
 DISABLED: Final = "webhook_endpoint.disabled"
@@ -31,6 +32,8 @@ PAYMENT_TYPES: Final = (
     "refund.failed",
     "late_charge.found",
     "late_charge.returned",
+    "authorization.expiring",
+    *SETTLEMENT_TYPES,
 )
 """The types of all events of payments."""
 TYPES: Final = (*PAYMENT_TYPES, *CUSTOMER_TYPES, *BATCH_TYPES, DISABLED)

@@ -88,7 +88,8 @@ CREATE TABLE settlement_changes (
     transaction_id  text        NOT NULL,
     number          integer     NOT NULL,      -- 1, 2, … of this transaction
     became          text        NOT NULL
-        CONSTRAINT change_became CHECK (became IN ('returned', 'charged_back', 'chargeback_reversed')),
+        CONSTRAINT change_became CHECK (became IN
+            ('settled', 'returned', 'charged_back', 'chargeback_reversed')),   -- settled: again
     code            text,                      -- the processor's: a bank's return code
     message         text,
     amount_minor    bigint      NOT NULL,

@@ -1,0 +1,272 @@
+"""Payments are told of their settlement once, and of what the bank does with the money later."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from easypay.db.pool import open_pool
+from easypay.payments.model import PaymentKey
+from easypay.settlement import settling
+from easypay.settlement.model import steps_of
+from harness import Shop, Stack, audit, payment_uuid, until
+from settlement.books import account_of, read_books, settled_at
+
+
+async def settle(stack: Stack, shop: Shop) -> list[PaymentKey]:
+    """Tell the shop's payments what the books say. Return those that changed."""
+    changed: list[PaymentKey] = []
+    pool = await open_pool(stack.dsn, size=1)
+    try:
+        await settling.settle(pool, account_of(shop), changed.append)
+    finally:
+        await pool.close()
+    return changed
+
+
+async def types_of(shop: Shop, payment: Any) -> list[tuple[str, int]]:
+    events = await shop.all(f"/payments/{payment['id']}/events")
+    return [(event["type"], event["amount"]) for event in events]
+
+
+async def test_a_payment_and_its_refund_settle_once(shared_stack: Stack, shop: Shop) -> None:
+    payment = await shop.paid(2500, order_reference="order-7")
+    held = await shop.paid(4000, capture="manual")
+    assert "settlement_state" not in payment
+    await shared_stack.simulator.post("/settle")
+    assert await settle(shared_stack, shop) == [], "the books were not read yet"
+    await read_books(shared_stack, shop)
+    changed = await settle(shared_stack, shop)
+    assert [each.payment_id for each in changed] == [payment_uuid(payment["id"])]
+
+    settled = await shop.payment(payment["id"])
+    assert settled["settled_at"] == await settled_at(shared_stack, shop)
+    assert settled["settlement_state"] == "settled"
+    assert settled["version"] == payment["version"] + 1
+    assert "settled_at" not in await shop.payment(held["id"])
+
+    refund = await shop.refund(payment["id"], 900)
+    assert refund.status_code == 201, refund.text
+    await shared_stack.simulator.post("/settle")
+    await read_books(shared_stack, shop, batch="2")
+    assert await settle(shared_stack, shop) == []
+    assert await settle(shared_stack, shop) == [], "nothing is told twice"
+    assert await types_of(shop, payment) == [
+        ("payment.captured", 2500),
+        ("payment.settled", 2500),
+        ("refund.succeeded", 900),
+        ("refund.settled", 900),
+    ]
+    assert await audit(shared_stack, shop) == []
+
+
+async def test_events_show_the_payment_as_it_was_at_each_step(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    """A chargeback that is found 60 days later, and the bank's change of mind."""
+    reader = await shared_stack.with_key(shop, scopes=["events:read"])
+    payment = await shop.paid()
+    transaction = payment["processor"]["transaction_id"]
+    await shared_stack.simulator.post("/settle")
+    for status in (None, "chargeback", "chargebackReversal", "chargeback"):
+        if status is not None:
+            await shared_stack.simulator.post("/status", trans_id=transaction, status=status)
+        await read_books(shared_stack, shop)
+        await settle(shared_stack, shop)
+    told: list[Any] = []
+
+    async def read() -> bool:
+        told[:] = (await reader.client.get("/events")).json()["data"]
+        return len(told) == 5
+
+    await until(read, what="five events")
+    assert [
+        (each["type"], each["data"].get("settlement_state"), each["data"]["version"])
+        for each in told
+    ] == [
+        ("payment.captured", None, 2),
+        ("payment.settled", "settled", 3),
+        ("payment.charged_back", "charged_back", 4),
+        ("payment.chargeback_reversed", "chargeback_reversed", 5),
+        ("payment.charged_back", "charged_back", 6),
+    ]
+    assert told[-1]["data"] == await shop.payment(payment["id"])
+    assert "settled_at" not in told[0]["data"]
+    rows = await shared_stack.fetch(
+        "SELECT number, became, amount_minor FROM settlement_changes WHERE account = $1 ORDER BY 1",
+        account_of(shop),
+    )
+    assert [tuple(row) for row in rows] == [
+        (1, "charged_back", 2500),
+        (2, "chargeback_reversed", 2500),
+        (3, "charged_back", 2500),
+    ]
+
+
+async def test_what_was_settled_is_refunded_and_not_voided(shared_stack: Stack, shop: Shop) -> None:
+    """Where it is known, nothing is sent. Money that a bank took back is not given back again."""
+    payment = await shop.paid()
+    await shared_stack.simulator.post("/settle")
+    await read_books(shared_stack, shop)
+    await settle(shared_stack, shop)
+    before = len(await shared_stack.simulator.truth(login=shop.login))
+    calls = await operations(shop, payment)
+    void = await shop.void(payment["id"], key="void")
+    assert (void.status_code, void.json()["code"]) == (409, "already_settled")
+    assert "refund it instead" in void.json()["detail"]
+    part = await shop.refund(payment["id"], 100)
+    assert part.status_code == 201
+    await shared_stack.simulator.post(
+        "/status", trans_id=payment["processor"]["transaction_id"], status="chargeback"
+    )
+    await read_books(shared_stack, shop)
+    await settle(shared_stack, shop)
+    twice = await shop.refund(payment["id"], 100, key="twice")
+    assert (twice.status_code, twice.json()["code"]) == (409, "invalid_state")
+    assert "charged_back" in twice.json()["detail"]
+    assert len(await operations(shop, payment)) == len(calls) + 1
+    assert len(await shared_stack.simulator.truth(login=shop.login)) == before + 1
+    for key in ("void", "twice"):
+        assert (await shop.client.get(f"/idempotency-keys/{key}")).status_code == 404
+
+
+async def operations(shop: Shop, payment: Any) -> list[Any]:
+    return await shop.all(f"/payments/{payment['id']}/operations")
+
+
+async def test_a_bank_returns_a_payment_and_a_refund(shared_stack: Stack, shop: Shop) -> None:
+    account = {
+        "account_type": "checking",
+        "routing_number": "121042882",
+        "account_number": "1234567890",
+        "name_on_account": "Ada Lovelace",
+    }
+    method = {"type": "bank_account", "bank_account": account}
+    payment, other = [await shop.paid(5000, payment_method=method) for _ in range(2)]
+    await shared_stack.simulator.post("/settle")
+    refund = (await shop.refund(other["id"], 1200)).json()
+    await shared_stack.simulator.post("/settle")
+    for transaction in (payment["processor"], refund["processor"]):
+        await shared_stack.simulator.post("/returns", trans_id=transaction["transaction_id"])
+    await read_books(shared_stack, shop)
+    await shared_stack.fetch(
+        "UPDATE settled_transactions SET change_code = 'R01', change_message = 'No funds',"
+        " changed_at = settled_at WHERE account = $1 AND settlement_state = 'returned'",
+        account_of(shop),
+    )
+    await settle(shared_stack, shop)
+    assert (await shop.payment(payment["id"]))["settlement_state"] == "returned"
+    assert (await shop.payment(other["id"]))["settlement_state"] == "settled"
+    assert await types_of(shop, payment) == [
+        ("payment.captured", 5000),
+        ("payment.settled", 5000),
+        ("payment.returned", 5000),
+    ]
+    assert (await types_of(shop, other))[-2:] == [
+        ("refund.settled", 1200),
+        ("refund.returned", 1200),
+    ]
+    rows = await shared_stack.fetch(
+        "SELECT became, code, message, amount_minor, happened_at IS NOT NULL AS told"
+        "  FROM settlement_changes WHERE account = $1 ORDER BY amount_minor DESC",
+        account_of(shop),
+    )
+    assert [tuple(row) for row in rows] == [
+        ("returned", "R01", "No funds", 5000, True),
+        ("returned", "R01", "No funds", 1200, True),
+    ]
+
+
+async def test_only_what_is_captured_here_by_that_very_transaction_is_told(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    """A second charge of the same reference, and an outcome that is still open here, are told to
+    nobody; once the outcome is known, the next call tells of it."""
+    payment, open_ = await shop.paid(), await shop.paid()
+    await shared_stack.simulator.post("/settle")
+    await read_books(shared_stack, shop)
+    await shared_stack.fetch(
+        "UPDATE settled_transactions SET transaction_id = '1' WHERE transaction_id = $1",
+        payment["processor"]["transaction_id"],
+    )
+    uuid = payment_uuid(open_["id"])
+    status = "SET session_replication_role = replica; UPDATE payments SET"
+    unknown = f"{status} status = 'processing', captured_minor = 0 WHERE id = '{uuid}'"
+    async with shared_stack.sessions.session() as connection:
+        await connection.execute(unknown + "; SET session_replication_role = DEFAULT")
+    assert await settle(shared_stack, shop) == []
+    async with shared_stack.sessions.session() as connection:
+        known = f"{status} status = 'captured', captured_minor = 2500 WHERE id = '{uuid}'"
+        await connection.execute(known + "; SET session_replication_role = DEFAULT")
+    assert [each.payment_id for each in await settle(shared_stack, shop)] == [uuid]
+    assert await types_of(shop, payment) == [("payment.captured", 2500)]
+
+
+async def test_a_payment_that_is_being_refunded_is_not_waited_for(
+    shared_stack: Stack, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups of two: what is locked is left for the next call, and stopped between two groups the
+    next call does the rest. Each is told once."""
+    monkeypatch.setattr(settling, "AT_ONCE", 2)
+    payments = [await shop.paid() for _ in range(5)]
+    await shared_stack.simulator.post("/settle")
+    await read_books(shared_stack, shop)
+    async with shared_stack.sessions.session() as connection, connection.transaction():
+        locked = payment_uuid(payments[1]["id"])
+        await connection.execute("SELECT FROM payments WHERE id = $1 FOR UPDATE", locked)
+        assert len(await asyncio.wait_for(settle(shared_stack, shop), 10)) == 4
+    pool = await open_pool(shared_stack.dsn, size=3)
+    try:
+        await asyncio.gather(*(settling.settle(pool, account_of(shop)) for _ in range(3)))
+    finally:
+        await pool.close()
+    for payment in payments:
+        assert await types_of(shop, payment) == [
+            ("payment.captured", 2500),
+            ("payment.settled", 2500),
+        ]
+
+
+class Killed(Exception):
+    pass
+
+
+async def test_killed_between_two_groups_the_next_call_does_the_rest(
+    shared_stack: Stack, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "AT_ONCE", 2)
+    payments = [await shop.paid() for _ in range(5)]
+    await shared_stack.simulator.post("/settle")
+    await read_books(shared_stack, shop)
+
+    def die(_: PaymentKey) -> None:
+        raise Killed
+
+    pool = await open_pool(shared_stack.dsn, size=1)
+    try:
+        with pytest.raises(Killed):
+            await settling.settle(pool, account_of(shop), die)
+    finally:
+        await pool.close()
+    assert len(await settle(shared_stack, shop)) == 3
+    for payment in payments:
+        assert len(await types_of(shop, payment)) == 2
+
+
+@pytest.mark.parametrize(
+    ("told", "now", "steps"),
+    [
+        (None, "settled", "settled"),
+        (None, "returned", "settled returned"),
+        (None, "chargeback_reversed", "settled charged_back chargeback_reversed"),
+        ("settled", "charged_back", "charged_back"),
+        ("settled", "chargeback_reversed", "charged_back chargeback_reversed"),
+        ("charged_back", "chargeback_reversed", "chargeback_reversed"),
+        ("chargeback_reversed", "charged_back", "charged_back"),
+        ("returned", "settled", "settled"),
+        ("charged_back", "settled", "settled"),
+        ("returned", "charged_back", "charged_back"),
+    ],
+)
+def test_no_step_is_left_out(told: str | None, now: str, steps: str) -> None:
+    assert steps_of(told, now) == tuple(steps.split())
