@@ -42,6 +42,12 @@ COMPACT_NAMES: Final = (
 )
 """Points of `easypay db compact`, in the order in which they are reached."""
 
+RECONCILE_NAMES: Final = (
+    *("reconcile_batch_begun", "reconcile_batch_kept", "reconcile_batch_noted"),
+    "reconcile_asked",
+)
+"""Points of reconciling an account, each within a transaction."""
+
 _armed: str | None = None
 _stops = False
 
@@ -59,6 +65,7 @@ def arm(name: str | None) -> None:
         *ERASURE_NAMES,
         *ARCHIVE_NAMES,
         *COMPACT_NAMES,
+        *RECONCILE_NAMES,
     )
     point = None if name is None else name.removesuffix(" stops")
     if point is not None and point not in known:

@@ -23,6 +23,7 @@ ATTEMPT: Final = "wha"
 CUSTOMER: Final = "cus"
 PAYMENT_METHOD: Final = "pm"
 BATCH: Final = "bat"
+BREAK: Final = "brk"
 
 REFERENCE_LENGTH: Final = 20
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -296,6 +296,13 @@ class Settings(BaseSettings):
     resolver_poll_s: float = Field(
         default=1.0, gt=0, description="How often the resolver looks for work"
     )
+    reconcile_every_s: float = Field(
+        default=3600.0,
+        ge=0.0,
+        le=86_400.0,
+        description="How often a worker reads the processor's books of each account and compares "
+        "them with our operations. 0: only `easypay reconcile` does.",
+    )
     idempotency_key_days: int = Field(
         default=30,
         ge=1,

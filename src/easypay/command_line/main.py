@@ -21,6 +21,7 @@ from easypay.command_line import (
     logs,
     merchants,
     operations,
+    reconciliation,
     trigger,
     webhooks,
 )
@@ -65,6 +66,8 @@ app.add_typer(operations.operations, name="operation")
 app.add_typer(webhooks.webhooks, name="webhook")
 app.add_typer(customers.customers, name="customer")
 app.add_typer(operations.late_charges, name="late-charges")
+app.add_typer(reconciliation.breaks, name="breaks")
+app.command()(reconciliation.reconcile)
 app.add_typer(jobs.jobs, name="jobs")
 app.add_typer(events.events, name="events")
 app.add_typer(batches.batches, name="batch")

@@ -21,6 +21,7 @@ _SECTIONS: Final = {
     "database_pool_size": "The database",
     "database_reading_connections": "Reading: lists, other look-ups, statistics",
     "unknown_first_inquiry_s": "Unknown outcomes and reviews",
+    "reconcile_every_s": "Reconciliation",
     "idempotency_key_days": "Housekeeping",
     "cache_lease_s": "The process: cache, stop, metrics, log",
     "max_head_bytes": "Limits on clients",

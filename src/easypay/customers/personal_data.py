@@ -140,6 +140,28 @@ COLUMNS: Final[tuple[Columns, ...]] = (
     ),
     _of("settlement_changes", "account batch_id transaction_id", Fate.KEPT, _MATCHES),
     _of("settlement_changes", "became code message currency mode", Fate.KEPT, _BOOKS),
+    _of("account_books", "account currency last_failure", Fate.KEPT, _WORDS),
+    _of(
+        "settled_batches",
+        "account batch_id state method statistics",
+        *(Fate.NOT_PERSONAL, "sums of many payments"),
+    ),
+    _of("reconciliation_breaks", "last4", Fate.KEPT, _CARD),
+    _of(
+        "reconciliation_breaks",
+        "account subject batch_id transaction_id reference",
+        *(Fate.KEPT, _MATCHES),
+    ),
+    _of(
+        "reconciliation_breaks",
+        "kind state mode our_state our_currency their_state their_currency",
+        *(Fate.KEPT, _BOOKS),
+    ),
+    _of(
+        "reconciliation_breaks",
+        "owner closed_by reason",
+        *(Fate.KEPT, "what whoever closed a difference wrote about it, and their name"),
+    ),
     _of("payment_counts", "mode grain currency brand", Fate.NOT_PERSONAL, "sums of many payments"),
     _of("decline_counts", "mode grain currency brand code", Fate.NOT_PERSONAL, "sums of many"),
     # batches

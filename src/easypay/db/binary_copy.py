@@ -8,8 +8,9 @@ import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
-_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER: Final = b"\xff\xff"
+HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER: Final = b"\xff\xff"
+"""What a whole file of rows begins and ends with."""
 NULL: Final = b"\xff\xff\xff\xff"
 TRUE: Final = b"\x00\x00\x00\x01\x01"
 FALSE: Final = b"\x00\x00\x00\x01\x00"
@@ -82,7 +83,7 @@ async def copy(
     if rows:
         await connection.copy_to_table(
             table,
-            source=memoryview(b"".join((_HEADER, *rows, _TRAILER))),  # bytes would be a path
+            source=memoryview(b"".join((HEADER, *rows, TRAILER))),  # bytes would be a path
             columns=columns,
             format="binary",
             freeze=freeze or None,

@@ -112,6 +112,19 @@ INDEXES: Final[Mapping[str, Index]] = {
         settlement_changes_pkey="the number of a change; what became of a transaction",
         settlement_changes_day="statements: returns and chargebacks of a merchant's days",
     ),
+    **_of("account_books", account_books_pkey="the lease of whoever reads an account's books"),
+    **_of(
+        "settled_batches",
+        settled_batches_pkey="the comparison of the list of batches",
+        settled_batches_time="settlements, newest first",
+    ),
+    **_of(
+        "reconciliation_breaks",
+        reconciliation_breaks_pkey="reads of one difference",
+        break_once="a difference is found once; clearing it",
+        reconciliation_breaks_open="open differences, their number and age",
+        reconciliation_breaks_merchant="a merchant's differences, newest first",
+    ),
     **_of("payment_counts", payment_counts_pkey="statistics: the counts of a span"),
     **_of("decline_counts", decline_counts_pkey="statistics: why payments were declined"),
     **_of(

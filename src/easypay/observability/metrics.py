@@ -31,6 +31,7 @@ class Instruments:
         self._for_feed(self.registry)
         self._for_work(self.registry)
         self._for_unknown_outcomes(self.registry)
+        self._for_reconciliation(self.registry)
         self._for_processes(self.registry)
 
     def _for_requests(self, registry: Registry) -> None:
@@ -281,6 +282,30 @@ class Instruments:
         )
         self.inconclusive = registry.counter(
             "easypay_inquiries_inconclusive_total", "Inquiries that proved nothing."
+        )
+
+    def _for_reconciliation(self, registry: Registry) -> None:
+        self.breaks = registry.gauge(
+            "easypay_reconciliation_breaks",
+            "Differences between the processor's books and ours that are open.",
+            "kind",
+            merge="max",
+        )
+        self.break_age = registry.gauge(
+            "easypay_reconciliation_break_age_seconds",
+            "How long ago the oldest open difference was found.",
+            merge="max",
+        )
+        self.reconciled_age = registry.gauge(
+            "easypay_reconciliation_age_seconds",
+            "How long ago the books were last read to their end: of the account whose were not for "
+            "longest.",
+            merge="max",
+        )
+        self.reconciliations = registry.counter(
+            "easypay_reconciliations_total",
+            "Readings of an account's books by how they ended.",
+            "result",
         )
 
     def _for_processes(self, registry: Registry) -> None:

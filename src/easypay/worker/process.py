@@ -30,6 +30,7 @@ from easypay.processors.registry import installed
 from easypay.server.background import kept_running
 from easypay.settings import WORKER_POOL_SIZE, Settings
 from easypay.worker import depths
+from easypay.worker.reconciling import Reconciling
 from easypay.worker.registry import LISTS, Listed, Loop, Parts
 
 log = logging.getLogger(__name__)
@@ -153,6 +154,7 @@ def _start(parts: Parts, lists: Sequence[Listed]) -> tuple[list[Loop], list[asyn
         **{f"the work on {name}": loop.run for name, loop in loops.items()},
         "the API key watcher": parts.directory.watch,
         "the depths of the work lists": count_depths,
+        "reconciliation": Reconciling(parts).run,
     }
     if settings.metrics_listen:
         runs["the metrics listener"] = MetricsListener(settings.metrics_listen, metrics_text).run

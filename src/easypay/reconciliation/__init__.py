@@ -1,0 +1,1 @@
+"""Reconciliation: the processor's books against our operations, and every difference as a row."""

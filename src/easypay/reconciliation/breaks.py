@@ -1,0 +1,423 @@
+"""Differences as rows: found once, cleared by themselves, matched by a person. SQL only.
+
+`note` and `clear` work on `book_matches` (see `matching`) in the caller's transaction.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from easypay.db.partitions import within_months
+from easypay.payments.audit_log import write_down
+from easypay.processors.books import BookLine
+from easypay.reconciliation.matching import LATER, OLD_AFTER, Account
+from easypay.reconciliation.model import ABOUT_LINES, BREAK_COLUMNS, Break, BreakKind
+
+Runner = Any
+
+ITSELF: Final = "easypay"
+"""Who closes a difference that is no more."""
+UNPROVEN_AFTER: Final = "24 hours"
+
+# A UUIDv7 as `ids.new_id` makes them, by the database's clock.
+_NEW_ID: Final = (
+    "(left(lowest_id_at(db_now())::text, 13) || '-7' || substr(gen_random_uuid()::text, 16))::uuid"
+)
+_FOUND: Final = """
+    account, kind, subject, merchant_id, mode, payment_id, operation_id, batch_id,
+    transaction_id, reference, our_state, our_minor, our_currency, their_state, their_minor,
+    their_currency, last4, happened_at
+"""
+# Who has the account alone is shown what nobody's operation explains.
+_SOLE_OWNER: Final = """
+    sole AS (SELECT min(merchant_id::text)::uuid AS merchant_id, min(mode) AS mode
+               FROM (SELECT DISTINCT merchant_id, mode FROM processor_logins
+                      WHERE account = $1) l
+             HAVING count(*) = 1)
+"""
+# What is matched stays so. What was cleared is opened again.
+_WRITE: Final = f"""
+    INSERT INTO reconciliation_breaks AS b (id, {_FOUND})
+    SELECT {_NEW_ID}, {_FOUND} FROM found
+    ON CONFLICT (account, kind, subject) DO UPDATE
+       SET state = 'open', closed_at = NULL, closed_by = NULL, reason = NULL,
+           batch_id = coalesce(excluded.batch_id, b.batch_id),
+           merchant_id = excluded.merchant_id, mode = excluded.mode,
+           payment_id = excluded.payment_id, operation_id = excluded.operation_id,
+           our_state = excluded.our_state, our_minor = excluded.our_minor,
+           our_currency = excluded.our_currency, their_state = excluded.their_state,
+           their_minor = excluded.their_minor, their_currency = excluded.their_currency
+     WHERE b.state <> 'matched'
+       AND (b.state = 'cleared'
+            OR (coalesce(excluded.batch_id, b.batch_id), excluded.merchant_id, excluded.our_state,
+                excluded.our_minor, excluded.their_state, excluded.their_minor)
+               IS DISTINCT FROM (b.batch_id, b.merchant_id, b.our_state, b.our_minor,
+                b.their_state, b.their_minor))
+    RETURNING kind, xmax = 0 AS new
+"""
+_NOTE: Final = f"""
+    WITH {_SOLE_OWNER}, found AS (
+        SELECT DISTINCT ON (m.transaction_id) $1::bytea AS account, m.verdict AS kind,
+               m.transaction_id AS subject,
+               coalesce(m.merchant_id, sole.merchant_id) AS merchant_id,
+               coalesce(m.mode, sole.mode) AS mode, m.payment_id, m.operation_id, m.batch_id,
+               m.transaction_id, m.reference, m.our_state, m.our_minor, m.our_currency,
+               m.status AS their_state, m.amount_minor AS their_minor,
+               nullif(m.currency, '') AS their_currency, m.last4,
+               coalesce(m.submitted_at, m.settled_at) AS happened_at
+          FROM book_matches m LEFT JOIN sole ON true
+         WHERE m.verdict <> '{LATER}'
+         ORDER BY m.transaction_id
+    )
+    {_WRITE}
+"""
+_CLEAR: Final = f"""
+    UPDATE reconciliation_breaks b
+       SET state = 'cleared', closed_at = db_now(), closed_by = '{ITSELF}',
+           their_state = m.status,
+           reason = CASE WHEN m.meaning IN ('voided', 'expired', 'declined')
+                         THEN 'it moves no money: the processor has it as ' || m.status
+                         WHEN m.verdict IS NOT NULL THEN 'found again as ' || m.verdict
+                         ELSE 'both sides agree' END
+      FROM book_matches m
+     WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($2::text[])
+       AND b.subject = m.transaction_id
+       AND m.verdict IS DISTINCT FROM b.kind AND m.verdict IS DISTINCT FROM '{LATER}'
+"""
+
+# Ours ------------------------------------------------------------------------------------------
+
+# What should be in the books and is not: money that we took or returned within a span of ids.
+_ABSENT: Final = """
+    WITH ours AS MATERIALIZED (
+        SELECT o.* FROM operations o
+         WHERE o.merchant_id = ANY($2::uuid[]) AND o.id >= $3 AND o.id < $4 AND {operations}
+           AND o.kind IN ('authorize', 'sale', 'capture', 'refund') AND o.state = 'approved'
+           AND NOT o.voided
+           AND coalesce(o.finished_at, o.begun_at) < $5
+    ), left_over AS MATERIALIZED (
+        SELECT o.* FROM ours o
+         WHERE NOT EXISTS (SELECT FROM book_matches m
+                            WHERE m.payment_id = o.payment_id AND m.merchant_id = o.merchant_id
+                              AND CASE o.kind WHEN 'refund' THEN m.operation_id = o.id
+                                              ELSE m.kind = 'charge' END)
+           AND NOT EXISTS (SELECT FROM settled_transactions s
+                            WHERE s.merchant_id = o.merchant_id AND s.payment_id = o.payment_id
+                              AND CASE o.kind WHEN 'refund' THEN s.operation_id = o.id
+                                              ELSE s.kind = 'charge' END)
+    )
+    SELECT o.merchant_id, o.id, o.reference,
+           CASE o.kind WHEN 'refund' THEN o.transaction_id ELSE p.transaction_id END
+      FROM left_over o
+     CROSS JOIN LATERAL (SELECT * FROM payments p
+                          WHERE p.merchant_id = o.merchant_id AND p.mode = o.mode
+                            AND p.id = o.payment_id AND {payments} LIMIT 1) p
+     WHERE CASE o.kind WHEN 'refund' THEN true WHEN 'authorize' THEN p.status = 'authorized'
+                       ELSE p.status = 'captured' END
+       AND p.active_operation IS NULL
+       AND p.login_id IN (SELECT l.id FROM processor_logins l WHERE l.account = $1)
+       AND NOT EXISTS (SELECT FROM reconciliation_breaks b
+                        WHERE b.account = $1 AND b.operation_id = o.id AND b.subject = o.reference
+                          AND b.state <> 'cleared')
+     ORDER BY o.id LIMIT $6
+"""
+_OPEN_OURS: Final = """
+    SELECT b.merchant_id, b.operation_id AS id, b.reference, b.transaction_id
+      FROM reconciliation_breaks b
+     WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($2::text[])
+     ORDER BY b.found_at LIMIT $3
+"""
+_NOTE_OURS: Final = f"""
+    WITH asked AS (
+        SELECT * FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::text[])
+                   AS a(kind, merchant_id, operation_id, transaction_id, their_state)
+    ), found AS (
+        SELECT $1::bytea AS account, a.kind, o.reference AS subject, o.merchant_id, o.mode,
+               o.payment_id, o.id AS operation_id, NULL::text AS batch_id, a.transaction_id,
+               o.reference,
+               CASE o.kind WHEN 'refund' THEN o.state ELSE p.status END AS our_state,
+               CASE o.kind WHEN 'refund' THEN o.amount_minor
+                           WHEN 'authorize' THEN p.authorized_minor
+                           ELSE p.captured_minor END AS our_minor,
+               o.currency AS our_currency, a.their_state, NULL::bigint AS their_minor,
+               NULL::text AS their_currency, p.card_last4 AS last4, o.begun_at AS happened_at
+          FROM asked a
+         CROSS JOIN LATERAL (SELECT * FROM operations o WHERE o.merchant_id = a.merchant_id
+                                AND o.id = a.operation_id AND {{operations}} LIMIT 1) o
+         CROSS JOIN LATERAL (SELECT * FROM payments p WHERE p.merchant_id = o.merchant_id
+                                AND p.mode = o.mode AND p.id = o.payment_id LIMIT 1) p
+         WHERE o.state = 'approved' AND p.active_operation IS NULL
+           AND CASE o.kind WHEN 'refund' THEN true WHEN 'authorize' THEN p.status = 'authorized'
+                           ELSE p.status = 'captured' END
+           AND (a.kind <> 'missing_at_processor'
+                OR coalesce(o.finished_at, o.begun_at) < db_now() - $7::interval)
+    )
+    {_WRITE}
+"""
+_CLEAR_OURS: Final = f"""
+    UPDATE reconciliation_breaks b
+       SET state = 'cleared', closed_at = db_now(), closed_by = '{ITSELF}', reason = a.reason
+      FROM unnest($2::text[], $3::text[], $4::text[]) AS a(subject, now_kind, reason)
+     WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($5::text[])
+       AND b.subject = a.subject AND b.kind IS DISTINCT FROM a.now_kind
+"""
+# Ours has changed since: the payment was voided, refunded or given back here too.
+_CLEAR_CHANGED: Final = """
+    UPDATE reconciliation_breaks b
+       SET state = 'cleared', closed_at = db_now(), closed_by = 'easypay',
+           reason = 'the payment is ' || p.status || ' here now'
+      FROM payments p
+     WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($2::text[])
+       AND p.merchant_id = b.merchant_id AND p.mode = b.mode AND p.id = b.payment_id
+       AND b.our_state IN ('authorized', 'captured') AND p.status <> b.our_state
+       AND p.active_operation IS NULL
+"""
+
+_UNPROVEN: Final = f"""
+    WITH found AS (
+        SELECT $1::bytea AS account, 'unknown_unproven' AS kind, o.reference AS subject,
+               o.merchant_id, o.mode, o.payment_id, o.id AS operation_id, NULL::text AS batch_id,
+               o.transaction_id, o.reference, o.state AS our_state, o.amount_minor AS our_minor,
+               o.currency AS our_currency, NULL::text AS their_state, NULL::bigint AS their_minor,
+               NULL::text AS their_currency, NULL::text AS last4, o.begun_at AS happened_at
+          FROM unresolved_operations u
+         CROSS JOIN LATERAL (SELECT * FROM operations o WHERE o.merchant_id = u.merchant_id
+                                AND o.id = u.operation_id LIMIT 1) o
+         WHERE u.account = $1 AND NOT u.held AND NOT u.not_sent
+           AND u.since < db_now() - interval '{UNPROVEN_AFTER}'
+           AND o.state IN ('in_flight', 'unknown')
+    )
+    {_WRITE}
+"""
+_PROVEN: Final = f"""
+    UPDATE reconciliation_breaks b
+       SET state = 'cleared', closed_at = db_now(), closed_by = '{ITSELF}',
+           reason = 'its outcome is known'
+     WHERE b.account = $1 AND b.state = 'open' AND b.kind = 'unknown_unproven'
+       AND NOT EXISTS (SELECT FROM unresolved_operations u
+                        WHERE u.merchant_id = b.merchant_id AND u.operation_id = b.operation_id)
+"""
+_LATE: Final = f"""
+    WITH found AS (
+        SELECT $1::bytea AS account, 'late_charge_open' AS kind, c.transaction_id AS subject,
+               c.merchant_id, c.mode, c.payment_id, c.operation_id, NULL::text AS batch_id,
+               c.transaction_id, o.reference, p.status AS our_state, NULL::bigint AS our_minor,
+               c.currency AS our_currency, c.kind AS their_state, c.amount_minor AS their_minor,
+               c.currency AS their_currency, p.card_last4 AS last4, c.found_at AS happened_at
+          FROM late_charges c
+         CROSS JOIN LATERAL (SELECT * FROM payments p WHERE p.merchant_id = c.merchant_id
+                                AND p.mode = c.mode AND p.id = c.payment_id LIMIT 1) p
+         CROSS JOIN LATERAL (SELECT * FROM operations o WHERE o.merchant_id = c.merchant_id
+                                AND o.id = c.operation_id LIMIT 1) o
+         WHERE c.state = 'needs_person' AND c.merchant_id = ANY($2::uuid[])
+           AND p.login_id IN (SELECT l.id FROM processor_logins l WHERE l.account = $1)
+    )
+    {_WRITE}
+"""
+_LATE_CLOSED: Final = f"""
+    UPDATE reconciliation_breaks b
+       SET state = 'cleared', closed_at = db_now(), closed_by = '{ITSELF}',
+           reason = 'the late charge is ' || c.state
+      FROM late_charges c
+     WHERE b.account = $1 AND b.state = 'open' AND b.kind = 'late_charge_open'
+       AND c.merchant_id = b.merchant_id AND c.operation_id = b.operation_id
+       AND c.state <> 'needs_person'
+"""
+_OUR_KINDS: Final = [BreakKind.MISSING_AT_PROCESSOR.value, BreakKind.UNEXPLAINED_VOID.value]
+_LINE_KINDS: Final = sorted(kind.value for kind in ABOUT_LINES)
+
+
+class Ours(NamedTuple):
+    """An operation of ours that the books do not show, and the transaction to ask about."""
+
+    merchant_id: UUID
+    operation_id: UUID
+    reference: str
+    transaction_id: str | None
+
+
+class Asked(NamedTuple):
+    """What the processor says of such an operation. `kind`: what differs, None if nothing."""
+
+    ours: Ours
+    kind: BreakKind | None
+    their_state: str
+
+
+class Written(NamedTuple):
+    """How many differences were found for the first time, by kind."""
+
+    new: Counter[str]
+
+    def add(self, rows: Iterable[Any]) -> None:
+        for row in rows:
+            self.new[row["kind"]] += row["new"]
+
+
+async def note(connection: Any, account: Account, written: Written) -> None:
+    """Write what `book_matches` found, and clear what it found no more."""
+    written.add(await connection.fetch(_NOTE, account.key))
+    await connection.execute(_CLEAR, account.key, _LINE_KINDS)
+
+
+async def note_ours(connection: Any, account: Account, written: Written) -> None:
+    """Write and clear the differences that begin with rows of ours."""
+    written.add(await connection.fetch(_UNPROVEN, account.key))
+    await connection.execute(_PROVEN, account.key)
+    written.add(await connection.fetch(_LATE, account.key, account.merchants))
+    await connection.execute(_LATE_CLOSED, account.key)
+
+
+async def not_in_the_books(
+    connection: Any,
+    account: Account,
+    span: tuple[UUID, UUID],
+    before: datetime,
+    payments_from: UUID,
+    limit: int,
+) -> list[Ours]:
+    """Return what should be in the books and is not, oldest first. `span` bounds the operations'
+    ids; each ended before `before`."""
+    rows = await connection.fetch(
+        _ABSENT.format(
+            operations=within_months("o.id", span),
+            payments=within_months("p.id", (payments_from, span[1])),
+        ),
+        account.key,
+        account.merchants,
+        *span,
+        before,
+        limit,
+    )
+    known = await connection.fetch(_OPEN_OURS, account.key, _OUR_KINDS, limit)
+    return [Ours(*row) for row in (*known, *rows)]
+
+
+async def note_asked(
+    connection: Any, account: Account, asked: Sequence[Asked], written: Written
+) -> None:
+    """Write and clear what the processor said of operations that the books do not show."""
+    found = [each for each in asked if each.kind is not None]
+    if found:
+        statement = _NOTE_OURS.format(
+            operations=within_months("o.id", [each.ours.operation_id for each in found])
+        )
+        written.add(
+            await connection.fetch(
+                statement,
+                account.key,
+                [each.kind for each in found],
+                [each.ours.merchant_id for each in found],
+                [each.ours.operation_id for each in found],
+                [each.ours.transaction_id for each in found],
+                [each.their_state for each in found],
+                OLD_AFTER,
+            )
+        )
+    await connection.execute(
+        _CLEAR_OURS,
+        account.key,
+        [each.ours.reference for each in asked],
+        [each.kind for each in asked],
+        [f"the processor has it as {each.their_state}" for each in asked],
+        _OUR_KINDS,
+    )
+    await connection.execute(_CLEAR_CHANGED, account.key, _OUR_KINDS)
+
+
+_OPEN_LINES: Final = """
+    WITH b AS (SELECT transaction_id, batch_id, min(found_at) AS found_at
+                 FROM reconciliation_breaks
+                WHERE account = $1 AND state = 'open' AND kind = ANY($2::text[])
+                GROUP BY 1, 2)
+    SELECT {columns}
+      FROM b
+      LEFT JOIN settled_transactions s ON s.account = $1 AND s.batch_id = b.batch_id
+       AND s.transaction_id = b.transaction_id
+     WHERE NOT EXISTS (SELECT FROM book_matches m WHERE m.transaction_id = b.transaction_id)
+       AND s.transaction_id IS {found}
+     ORDER BY b.found_at LIMIT $3
+"""
+_SETTLED_LINE: Final = (
+    "s.transaction_id, s.status, s.settlement_state, s.kind, s.reference, s.amount_minor,"
+    " s.currency, s.card_brand, s.last4, s.submitted_at, s.batch_id, s.settled_at"
+)
+
+
+class SettledLine(NamedTuple):
+    line: BookLine
+    batch_id: str
+    settled_at: datetime
+
+
+class OpenLines(NamedTuple):
+    """Transactions with an open difference that `book_matches` does not have: those in a batch,
+    and the ids of the others."""
+
+    settled: list[SettledLine]
+    others: list[str]
+
+
+async def open_lines(
+    connection: Any, account: Account, most_settled: int, most_others: int
+) -> OpenLines:
+    async def rows(columns: str, found: str, limit: int) -> Any:
+        statement = _OPEN_LINES.format(columns=columns, found=found)
+        return await connection.fetch(statement, account.key, _LINE_KINDS, limit)
+
+    return OpenLines(
+        [
+            SettledLine(BookLine(*row[:10]), row[10], row[11])
+            for row in map(list, await rows(_SETTLED_LINE, "NOT NULL", most_settled))
+        ],
+        [row[0] for row in await rows("b.transaction_id", "NULL", most_others)],
+    )
+
+
+# by hand ---------------------------------------------------------------------------------------
+
+_FIND: Final = f"SELECT {BREAK_COLUMNS} FROM reconciliation_breaks WHERE id = $1"
+_MATCH: Final = f"""
+    UPDATE reconciliation_breaks
+       SET state = 'matched', closed_at = db_now(), closed_by = $2, reason = $3
+     WHERE id = $1 AND state = 'open'
+ RETURNING {BREAK_COLUMNS}
+"""
+_OWN: Final = f"""
+    UPDATE reconciliation_breaks SET owner = $2 WHERE id = $1 AND owner IS DISTINCT FROM $2
+ RETURNING {BREAK_COLUMNS}
+"""
+
+
+async def find(runner: Runner, break_id: UUID) -> Break | None:
+    row = await runner.fetchrow(_FIND, break_id)
+    return None if row is None else Break(*row)
+
+
+async def match_by_hand(connection: Any, break_id: UUID, actor: str, reason: str) -> Break | None:
+    """Record a person's explanation, audited, in the caller's transaction. Returns None, and does
+    nothing, if the difference is not open."""
+    row = await connection.fetchrow(_MATCH, break_id, actor, reason)
+    if row is None:
+        return None
+    found = Break(*row)
+    detail = {"kind": found.kind, "subject": found.subject, "reason": reason}
+    await write_down(connection, actor, "reconciliation.matched", typed(found), detail)
+    return found
+
+
+async def own(connection: Any, break_id: UUID, owner: str | None, actor: str) -> Break | None:
+    """Say who sees to a difference, audited, in the caller's transaction. Returns None if it is
+    theirs already, or there is none."""
+    row = await connection.fetchrow(_OWN, break_id, owner)
+    if row is None:
+        return None
+    found = Break(*row)
+    await write_down(connection, actor, "reconciliation.owned", typed(found), {"owner": owner})
+    return found
+
+
+def typed(found: Break) -> str:
+    return f"brk_{found.id.hex}"

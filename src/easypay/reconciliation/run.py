@@ -1,0 +1,355 @@
+"""Reconcile an account: read its books, compare them with our operations, write each difference.
+
+1. The list of batches, and each batch that is new or has changed: its transactions replace what we
+   have of it, are matched and judged, in one transaction. Then its payments are settled.
+2. What has not settled is judged likewise, and what of ours is in neither list is asked about, one
+   by one. So is every open difference that no list shows, so that it clears by itself.
+3. Rows of ours that are differences by themselves: outcomes unknown for a day, late charges that
+   wait for a person.
+
+One process at a time does this for an account, under a lease in `account_books`. Each transaction
+asks first whether the lease is still ours. Killed anywhere, the next run does the rest; a run that
+meets nothing new writes nothing but its own times.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from easypay import failpoints, ids
+from easypay.merchants.directory import Directory
+from easypay.merchants.vault import VaultError
+from easypay.payments.model import PaymentKey
+from easypay.processors.base import Deadline, Processor
+from easypay.processors.books import BookLine, Meaning, Unread, books_of
+from easypay.reconciliation import breaks, matching, reading
+from easypay.reconciliation.breaks import Asked, Ours, Written
+from easypay.reconciliation.matching import OLD_AFTER, Account
+from easypay.reconciliation.model import BreakKind
+from easypay.reconciliation.reading import ASK_S, LOOK_BACK, Reader, ToRead
+from easypay.reconciliation.spool import Spool
+from easypay.settlement.settling import settle
+
+log = logging.getLogger(__name__)
+
+LEASE_S: Final = 60.0
+_RENEW_S: Final = 10.0
+MOST_ASKED: Final = 200
+"""Transactions asked about one by one in a run, for each purpose."""
+_MOST_LINES: Final = 20_000
+_AGAIN_S: Final = 300.0
+"""After a run that failed."""
+_OVERLAP: Final = timedelta(days=1)
+_MARGIN: Final = timedelta(minutes=15)
+"""How late a list may show what was done, and how far their clock and ours may differ."""
+_RECENT: Final = OLD_AFTER + timedelta(days=1)
+_PAYMENT_LIFE: Final = timedelta(days=32)
+"""An authorization is captured within 30 days."""
+
+Changed = Callable[[PaymentKey], None]
+
+
+def _nobody(_: PaymentKey) -> None:
+    pass
+
+
+class LeaseLost(Exception):
+    """Another process reads this account now."""
+
+
+class Unreadable(Exception):
+    """The books cannot be read; says why. `refused`: a person has to change something."""
+
+    def __init__(self, unread: Unread) -> None:
+        super().__init__(unread.reason)
+        self.refused = unread.refused
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """What a run did at one account."""
+
+    account: str
+    batches: int = 0
+    """Read in this run."""
+    transactions: int = 0
+    new_breaks: dict[str, int] = {}
+    failure: str | None = None
+
+
+_ACCOUNT: Final = """
+    SELECT array_agg(DISTINCT merchant_id) AS merchants, min(created_at) AS known_since,
+           min(mode) AS mode, (SELECT db_now()) AS now
+      FROM processor_logins WHERE account = $1
+"""
+_TAKE: Final = """
+    INSERT INTO account_books AS a
+        (account, read_until, reader, leased_until, last_started_at)
+    VALUES ($1, $2, $3, db_now() + make_interval(secs => $4), db_now())
+    ON CONFLICT (account) DO UPDATE
+       SET reader = excluded.reader, leased_until = excluded.leased_until,
+           last_started_at = excluded.last_started_at
+     WHERE a.leased_until IS NULL OR a.leased_until <= db_now()
+ RETURNING true
+"""
+_RENEW: Final = """
+    UPDATE account_books SET leased_until = db_now() + make_interval(secs => $3)
+     WHERE account = $1 AND reader = $2 AND leased_until > db_now()
+ RETURNING true
+"""
+# The lease goes on being renewed meanwhile. A process that is stopped loses its transaction long
+# before its lease: the database ends transactions that are idle for ten seconds.
+_HOLD: Final = """
+    SELECT FROM account_books
+     WHERE account = $1 AND reader = $2 AND leased_until > db_now() FOR KEY SHARE
+"""
+_END: Final = """
+    UPDATE account_books
+       SET leased_until = NULL, reader = NULL, last_failure = $3::text,
+           last_ended_at = CASE WHEN $3::text IS NULL THEN db_now() ELSE last_ended_at END,
+           read_until = CASE WHEN $3::text IS NULL THEN $4 ELSE read_until END
+     WHERE account = $1 AND reader = $2
+"""
+_DUE: Final = """
+    SELECT l.account FROM (SELECT DISTINCT account FROM processor_logins) l
+      LEFT JOIN account_books a ON a.account = l.account
+     WHERE (a.leased_until IS NULL OR a.leased_until <= db_now())
+       AND (a.last_started_at IS NULL OR a.leased_until <= db_now()
+            OR a.last_failure IS NOT NULL
+               AND a.last_started_at <= db_now() - make_interval(secs => least($1, $2))
+            OR a.last_started_at <= db_now() - make_interval(secs => $1)
+            OR a.wanted_at <= db_now() AND a.last_started_at < a.wanted_at)
+     ORDER BY a.last_started_at NULLS FIRST, l.account
+"""
+
+
+async def due(pool: Any, every_s: float) -> list[bytes]:
+    """Return the accounts to reconcile now, those that waited longest first."""
+    return [row[0] for row in await pool.fetch(_DUE, every_s, _AGAIN_S)]
+
+
+class Reconciliation:
+    """Reconciles accounts. One per process. `changed` is told of every payment that it settles."""
+
+    def __init__(
+        self,
+        *,
+        pool: Any,
+        processors: Mapping[str, Processor],
+        directory: Directory,
+        changed: Changed = _nobody,
+    ) -> None:
+        self._pool = pool
+        self._processors = processors
+        self._directory = directory
+        self._changed = changed
+
+    async def run(
+        self, key: bytes, *, span: tuple[datetime, datetime] | None = None
+    ) -> Result | None:
+        """Reconcile one account; None if another process does it now. `span`: only the batches
+        that settled in it are listed. What the books or the network do is the result's failure."""
+        result = Result(account=key.hex())
+        reader_id = ids.new_id()
+        row = await self._pool.fetchrow(_ACCOUNT, key)
+        if row["merchants"] is None:
+            raise LookupError("no merchant has this account")
+        account = Account(key, row["merchants"], row["known_since"] - _MARGIN)
+        now: datetime = row["now"]
+        since, until = span or (max(now - LOOK_BACK, account.known_since - _OVERLAP), now)
+        taken = await self._pool.fetchval(_TAKE, key, since, reader_id, LEASE_S)
+        if taken is None:
+            return None
+        renewing = asyncio.create_task(self._renew(key, reader_id))
+        one = _Run(self._pool, account, reader_id, now, result, self._changed)
+        read_until = since
+        try:
+            read_until = await one.reconcile(await self._reader(key, one), since, until)
+        except Unreadable as error:
+            result.failure = str(error)
+            if error.refused:
+                log.error("the books of account %s cannot be read: %s", key.hex()[:12], error)
+        except LeaseLost:
+            result.failure = "another process reads this account"
+        except VaultError as error:
+            result.failure = f"the account cannot be opened: {error}"
+        except BaseException as error:
+            result.failure = f"failed: {type(error).__name__}"
+            raise
+        finally:
+            renewing.cancel()
+            await self._pool.execute(_END, key, reader_id, result.failure, read_until)
+        result.new_breaks = {kind: count for kind, count in one.written.new.items() if count}
+        if result.new_breaks:
+            found = ", ".join(f"{count} {kind}" for kind, count in result.new_breaks.items())
+            log.warning("account %s: new differences: %s", key.hex()[:12], found)
+        return result
+
+    async def _reader(self, key: bytes, one: "_Run") -> Reader:
+        login = await self._directory.login_of_account(key)
+        if login is None:
+            raise Unreadable(Unread(reason="no login of this account can be opened"))
+        books = books_of(self._processors[login.account.processor])
+        if books is None:
+            raise Unreadable(Unread(reason=f"{login.account.processor} has no books to read"))
+        currencies = await books.currencies(login.account, Deadline(monotonic() + ASK_S))
+        if isinstance(currencies, Unread):
+            raise Unreadable(currencies)
+        currency = currencies[0] if len(currencies) == 1 else ""
+        await self._pool.execute(
+            "UPDATE account_books SET currency = $2"
+            " WHERE account = $1 AND currency IS DISTINCT FROM $2",
+            key,
+            currency or None,
+        )
+        return Reader(books, login.account, currency)
+
+    async def _renew(self, key: bytes, reader_id: UUID) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_S)
+            try:
+                if await self._pool.fetchval(_RENEW, key, reader_id, LEASE_S) is None:
+                    return
+            except Exception as error:  # noqa: BLE001 - the lease ends by itself
+                log.warning("a lease was not renewed: %s: %s", type(error).__name__, error)
+
+
+class _Run:
+    """One run at one account."""
+
+    def __init__(
+        self,
+        pool: Any,
+        account: Account,
+        reader_id: UUID,
+        now: datetime,
+        result: Result,
+        changed: Changed,
+    ) -> None:
+        self._pool = pool
+        self._account = account
+        self._reader_id = reader_id
+        self._now = now
+        self._result = result
+        self._changed = changed
+        self.written = Written(Counter())
+
+    async def reconcile(self, reader: Reader, since: datetime, until: datetime) -> datetime:
+        """Do all of it. Returns the time before which every batch was read."""
+        read_until = await self._read_batches(reader, since, until)
+        await self._compare_unsettled(reader)
+        await self._settled()
+        return read_until
+
+    # batches
+
+    async def _read_batches(self, reader: Reader, since: datetime, until: datetime) -> datetime:
+        batches = await reader.batches(since, until)
+        if isinstance(batches, Unread):
+            raise Unreadable(batches)
+        async with self._transaction() as connection:
+            await reading.listed(connection, self._account.key, batches)
+            waiting = await reading.to_read(connection, self._account.key, batches)
+        for batch in waiting:
+            await self._read_batch(reader, batch)
+        unread = [batch.settled_at for batch in batches if not batch.closed]
+        return min([*unread, until])
+
+    async def _read_batch(self, reader: Reader, batch: ToRead) -> None:
+        spool = Spool(self._now + timedelta(days=1))
+        try:
+            failure = await reader.batch(batch.batch_id, batch.settled_at, spool)
+            if failure is not None:
+                raise Unreadable(failure)
+            async with self._transaction() as connection:
+                failpoints.reach("reconcile_batch_begun")
+                account = self._account
+                await matching.match(connection, spool, account, self._now)
+                await matching.keep(connection, spool, account, batch.batch_id)
+                failpoints.reach("reconcile_batch_kept")
+                await breaks.note(connection, account, self.written)
+                whole = spool.lines >= batch.moved
+                await reading.has_read(connection, account.key, batch, whole=whole)
+                failpoints.reach("reconcile_batch_noted")
+        finally:
+            spool.close()
+        self._result.batches += 1
+        self._result.transactions += spool.lines
+        await self._settled()
+
+    async def _settled(self) -> None:
+        await settle(self._pool, self._account.key, changed=self._changed)
+
+    # what has not settled, and what is in no list
+
+    async def _compare_unsettled(self, reader: Reader) -> None:
+        began_at: datetime = await self._pool.fetchval("SELECT db_now()")
+        unsettled = await reader.unsettled(self._now + timedelta(days=1))
+        if isinstance(unsettled, Unread):
+            raise Unreadable(unsettled)
+        account = self._account
+        high = began_at - _MARGIN
+        span = ids.lowest_id_at(high - _RECENT), ids.lowest_id_at(high)
+        oldest_payment = ids.lowest_id_at(high - _RECENT - _PAYMENT_LIFE)
+        try:
+            async with self._transaction() as connection:
+                await matching.match(connection, unsettled, account, began_at)
+                await breaks.note(connection, account, self.written)
+                absent = await breaks.not_in_the_books(
+                    connection, account, span, high, oldest_payment, MOST_ASKED
+                )
+                open_lines = await breaks.open_lines(connection, account, _MOST_LINES, MOST_ASKED)
+        finally:
+            unsettled.close()
+        self._result.transactions += unsettled.lines
+        asked = Spool(self._now + timedelta(days=1))
+        try:
+            for settled in open_lines.settled:
+                asked.add([settled.line], settled.batch_id, settled.settled_at)
+            said = await reader.ask(
+                [*open_lines.others, *(one.transaction_id for one in absent if one.transaction_id)],
+                asked,
+            )
+            async with self._transaction() as connection:
+                failpoints.reach("reconcile_asked")
+                await matching.match(connection, asked, account, began_at)
+                await breaks.note(connection, account, self.written)
+                answers = _judged(absent, said)
+                await breaks.note_asked(connection, account, answers, self.written)
+                await breaks.note_ours(connection, account, self.written)
+        finally:
+            asked.close()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Any]:
+        """A transaction in which the lease is ours. Raises LeaseLost."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            if await connection.fetchrow(_HOLD, self._account.key, self._reader_id) is None:
+                raise LeaseLost
+            yield connection
+
+
+_GONE_MEANS: Final[Mapping[Meaning, BreakKind]] = {
+    "voided": BreakKind.UNEXPLAINED_VOID,
+    "expired": BreakKind.MISSING_AT_PROCESSOR,
+    "declined": BreakKind.MISSING_AT_PROCESSOR,
+}
+
+
+def _judged(absent: Sequence[Ours], said: Mapping[str, BookLine | Unread]) -> list[Asked]:
+    """Return what the processor's answers say. One that could not be read says nothing."""
+    found: list[Asked] = []
+    for ours in absent:
+        answer = said.get(ours.transaction_id or "")
+        if answer is None or (isinstance(answer, Unread) and answer.absent):
+            found.append(Asked(ours, BreakKind.MISSING_AT_PROCESSOR, "absent"))
+        elif not isinstance(answer, Unread):
+            found.append(Asked(ours, _GONE_MEANS.get(answer.meaning), answer.status))
+    return found

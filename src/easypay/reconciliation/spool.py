@@ -1,0 +1,160 @@
+"""Lines of the processor's books on their way into a transaction: in memory, or in a file that has
+no name if they are many. So no connection waits while the network is read.
+
+A line goes into the temporary table `book_lines`, which ends with the transaction.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from tempfile import SpooledTemporaryFile
+from typing import Any, Final
+from uuid import UUID
+
+from easypay import ids
+from easypay.db import binary_copy as field
+from easypay.processors.books import BookedTransaction, BookLine
+
+IN_MEMORY_BYTES: Final = 32 * 1024 * 1024
+"""Some 200,000 lines."""
+
+TABLE: Final = """
+    CREATE TEMPORARY TABLE book_lines (
+        n bigint NOT NULL, transaction_id text NOT NULL, status text NOT NULL,
+        meaning text NOT NULL, kind text, reference text, low uuid, high uuid,
+        amount_minor bigint NOT NULL, currency text NOT NULL, card_brand text, last4 text,
+        submitted_at timestamptz, batch_id text, settled_at timestamptz, fresh boolean NOT NULL,
+        change_code text, change_message text, changed_at timestamptz
+    ) ON COMMIT DROP
+"""
+COLUMNS: Final = (
+    "n",
+    "transaction_id",
+    "status",
+    "meaning",
+    "kind",
+    "reference",
+    "low",
+    "high",
+    "amount_minor",
+    "currency",
+    "card_brand",
+    "last4",
+    "submitted_at",
+    "batch_id",
+    "settled_at",
+    "fresh",
+    "change_code",
+    "change_message",
+    "changed_at",
+)
+_START: Final = field.row_start(COLUMNS)
+_VERSION: Final = 7
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def bounds_of(reference: str | None, newest: datetime) -> tuple[UUID, UUID] | None:
+    """Return the bounds of the operation's id that a reference of ours has; None for a text that
+    we did not make, such as another program's number of 20 digits."""
+    try:
+        low, high = ids.reference_bounds(reference or "")
+    except ValueError:
+        return None
+    of_ours = low.version == _VERSION and ids.moment_of(low) <= newest
+    return (low, high) if of_ours else None
+
+
+class Spool:
+    """Lines, each once. `newest`: no operation of ours began later. Close it."""
+
+    def __init__(self, newest: datetime) -> None:
+        self._file = SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - closed by close
+        self._file.write(field.HEADER)
+        self._newest = newest
+        self.lines = 0
+        self.charges = self.refunds = 0
+        """Of money that has moved."""
+        self.oldest_id: UUID | None = None
+        self.newest_id: UUID | None = None
+
+    def add(
+        self, lines: Iterable[BookLine], batch_id: str | None, settled_at: datetime | None
+    ) -> None:
+        """Add lines of a list."""
+        for line in lines:
+            self._add(line, batch_id, settled_at, False, b"")
+
+    def add_asked(self, found: BookedTransaction) -> None:
+        """Add a transaction that was asked about by itself: it is as it is now."""
+        item = found.returned_items[-1] if found.returned_items else None
+        self._add(
+            found.line,
+            found.batch_id,
+            found.settled_at,
+            True,
+            b""
+            if item is None
+            else field.text(item.code) + field.text(item.message) + _moment(item.at),
+        )
+
+    def _add(
+        self,
+        line: BookLine,
+        batch_id: str | None,
+        settled_at: datetime | None,
+        fresh: bool,
+        changed: bytes,
+    ) -> None:
+        bounds = bounds_of(line.reference, self._newest)
+        low = high = None
+        if bounds is not None:
+            low, high = bounds
+            self.oldest_id = low if self.oldest_id is None else min(self.oldest_id, low)
+            self.newest_id = high if self.newest_id is None else max(self.newest_id, high)
+        self._file.write(
+            b"".join(
+                (
+                    _START,
+                    field.bigint(self.lines),
+                    field.text(line.transaction_id),
+                    field.text(line.status),
+                    field.text(line.meaning),
+                    field.text(line.kind),
+                    field.text(line.reference),
+                    field.uuid(None if low is None else low.bytes),
+                    field.uuid(None if high is None else high.bytes),
+                    field.bigint(line.amount_minor),
+                    field.text(line.currency),
+                    field.text(line.card_brand),
+                    field.text(line.last4),
+                    _moment(line.submitted_at),
+                    field.text(batch_id),
+                    _moment(settled_at),
+                    field.TRUE if fresh else field.FALSE,
+                    changed or 3 * field.NULL,
+                )
+            )
+        )
+        self.lines += 1
+
+    async def load(self, connection: Any) -> None:
+        """Make the table in this transaction and fill it. It can be done again in another."""
+        await connection.execute(TABLE)
+        at_end = self._file.tell()
+        self._file.write(field.TRAILER)
+        self._file.seek(0)
+        await connection.copy_to_table(
+            "book_lines", source=self._file, columns=COLUMNS, format="binary"
+        )
+        self._file.seek(at_end)
+        self._file.truncate()
+        await connection.execute("ANALYZE book_lines")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _moment(value: datetime | None) -> bytes:
+    if value is None:
+        return field.moment(None)
+    delta = value - _EPOCH
+    return field.moment((delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds)

@@ -1,0 +1,83 @@
+"""The worker's loop that reconciles each account in its turn, and what the metrics show of it."""
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from easypay.cache.caches import Caches
+from easypay.db.failures import is_passing
+from easypay.payments.model import PaymentKey
+from easypay.reconciliation import run, state
+from easypay.reconciliation.model import BreakKind
+from easypay.reconciliation.run import Reconciliation
+from easypay.server import caching
+from easypay.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 15.0
+"""How soon an account whose books are wanted is read."""
+
+
+class Reconciling:
+    """Reads the books of every account, one after the other, each `reconcile_every_s`."""
+
+    def __init__(self, parts: Any) -> None:
+        settings: Settings = parts.settings
+        self._every_s = settings.reconcile_every_s
+        self._pool = parts.pool
+        self._instruments = parts.instruments
+        self._caches = Caches(settings.cache_near_bytes if settings.cache_url else 0)
+        self._tell = caching.what_tells(settings, self._caches, parts.vault, parts.pool)
+        self._reconciliation = Reconciliation(
+            pool=parts.pool,
+            processors=parts.processors,
+            directory=parts.directory,
+            changed=self._changed,
+        )
+
+    def _changed(self, payment: PaymentKey) -> None:
+        self._caches.payments_changed([payment])
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            if self._tell is not None:
+                group.create_task(self._tell.run())
+            group.create_task(self._loop())
+
+    async def _loop(self) -> None:
+        while True:
+            try:
+                await self._show()
+                if self._every_s:
+                    for account in await run.due(self._pool, self._every_s):
+                        await self._one(account)
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                log.warning("reconciliation waits for the database: %s", error)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _one(self, account: bytes) -> None:
+        """Reconcile one account. A failure there is its own: the others have their turn."""
+        try:
+            result = await self._reconciliation.run(account)
+        except Exception as error:
+            if is_passing(error):
+                raise
+            self._instruments.reconciliations.add("failed")
+            log.exception("reconciling account %s failed", account.hex()[:12])
+            return
+        if result is not None:
+            self._instruments.reconciliations.add("failed" if result.failure else "done")
+            await self._show()
+
+    async def _show(self) -> None:
+        instruments = self._instruments
+        found = {each.kind: each for each in await state.open_by_kind(self._pool)}
+        for kind in BreakKind:
+            instruments.breaks.set(found[kind].number if kind in found else 0, kind)
+        instruments.break_age.set(max((each.oldest_s for each in found.values()), default=0.0))
+        accounts = await state.accounts(self._pool)
+        instruments.reconciled_age.set(max((each.age_s for each in accounts), default=0.0))
