@@ -36,6 +36,7 @@ from harness import (
     random_name,
 )
 from harness.stored import stored_method
+from settlement.books import read_books
 
 PAGES = {f"/docs/{topic}".rstrip("/"): topic_page(topic) for topic in ("", *TOPICS)}
 PAGES |= {f"/problems/{code}": problem_page(code) for code in PROBLEMS}
@@ -112,6 +113,7 @@ GUIDES_WITH_EXAMPLES = (
     "events",
     "idempotency",
     "payments",
+    "settlements",
     "testing",
     "webhooks",
 )
@@ -172,7 +174,10 @@ async def test_every_request_on_the_pages_is_accepted(
     refund = (await shop.refund(returned)).json()["id"]
     exporter = await simulated.with_key(shop, scopes=SCOPES)
     await exporter.client.aclose()
+    account = await read_books(simulated, shop)
+    batch = "SELECT batch_id FROM settled_transactions WHERE account = $1 LIMIT 1"
     variables = {
+        "BATCH_ID": await simulated.value(batch, account),
         "API": "",
         "KEY": exporter.secret,
         "ADMIN_KEY": ADMIN_KEY,

@@ -10,18 +10,12 @@ from easypay.payments.model import PaymentKey
 from easypay.settlement import settling
 from easypay.settlement.model import steps_of
 from harness import Shop, Stack, audit, payment_uuid, until
+from settlement import books
 from settlement.books import account_of, read_books, settled_at
 
 
 async def settle(stack: Stack, shop: Shop) -> list[PaymentKey]:
-    """Tell the shop's payments what the books say. Return those that changed."""
-    changed: list[PaymentKey] = []
-    pool = await open_pool(stack.dsn, size=1)
-    try:
-        await settling.settle(pool, account_of(shop), changed.append)
-    finally:
-        await pool.close()
-    return changed
+    return await books.settle(stack, await account_of(stack, shop))
 
 
 async def types_of(shop: Shop, payment: Any) -> list[tuple[str, int]]:
@@ -40,7 +34,9 @@ async def test_a_payment_and_its_refund_settle_once(shared_stack: Stack, shop: S
     assert [each.payment_id for each in changed] == [payment_uuid(payment["id"])]
 
     settled = await shop.payment(payment["id"])
-    assert settled["settled_at"] == await settled_at(shared_stack, shop)
+    assert settled["settled_at"] == await settled_at(
+        shared_stack, await account_of(shared_stack, shop)
+    )
     assert settled["settlement_state"] == "settled"
     assert settled["version"] == payment["version"] + 1
     assert "settled_at" not in await shop.payment(held["id"])
@@ -48,7 +44,7 @@ async def test_a_payment_and_its_refund_settle_once(shared_stack: Stack, shop: S
     refund = await shop.refund(payment["id"], 900)
     assert refund.status_code == 201, refund.text
     await shared_stack.simulator.post("/settle")
-    await read_books(shared_stack, shop, batch="2")
+    await read_books(shared_stack, shop)
     assert await settle(shared_stack, shop) == []
     assert await settle(shared_stack, shop) == [], "nothing is told twice"
     assert await types_of(shop, payment) == [
@@ -94,7 +90,7 @@ async def test_events_show_the_payment_as_it_was_at_each_step(
     assert "settled_at" not in told[0]["data"]
     rows = await shared_stack.fetch(
         "SELECT number, became, amount_minor FROM settlement_changes WHERE account = $1 ORDER BY 1",
-        account_of(shop),
+        await account_of(shared_stack, shop),
     )
     assert [tuple(row) for row in rows] == [
         (1, "charged_back", 2500),
@@ -149,11 +145,6 @@ async def test_a_bank_returns_a_payment_and_a_refund(shared_stack: Stack, shop: 
     for transaction in (payment["processor"], refund["processor"]):
         await shared_stack.simulator.post("/returns", trans_id=transaction["transaction_id"])
     await read_books(shared_stack, shop)
-    await shared_stack.fetch(
-        "UPDATE settled_transactions SET change_code = 'R01', change_message = 'No funds',"
-        " changed_at = settled_at WHERE account = $1 AND settlement_state = 'returned'",
-        account_of(shop),
-    )
     await settle(shared_stack, shop)
     assert (await shop.payment(payment["id"]))["settlement_state"] == "returned"
     assert (await shop.payment(other["id"]))["settlement_state"] == "settled"
@@ -169,11 +160,11 @@ async def test_a_bank_returns_a_payment_and_a_refund(shared_stack: Stack, shop: 
     rows = await shared_stack.fetch(
         "SELECT became, code, message, amount_minor, happened_at IS NOT NULL AS told"
         "  FROM settlement_changes WHERE account = $1 ORDER BY amount_minor DESC",
-        account_of(shop),
+        await account_of(shared_stack, shop),
     )
     assert [tuple(row) for row in rows] == [
-        ("returned", "R01", "No funds", 5000, True),
-        ("returned", "R01", "No funds", 1200, True),
+        ("returned", "R01", "Insufficient Funds", 5000, True),
+        ("returned", "R01", "Insufficient Funds", 1200, True),
     ]
 
 
@@ -217,7 +208,8 @@ async def test_a_payment_that_is_being_refunded_is_not_waited_for(
         assert len(await asyncio.wait_for(settle(shared_stack, shop), 10)) == 4
     pool = await open_pool(shared_stack.dsn, size=3)
     try:
-        await asyncio.gather(*(settling.settle(pool, account_of(shop)) for _ in range(3)))
+        account = await account_of(shared_stack, shop)
+        await asyncio.gather(*(settling.settle(pool, account) for _ in range(3)))
     finally:
         await pool.close()
     for payment in payments:
@@ -245,7 +237,7 @@ async def test_killed_between_two_groups_the_next_call_does_the_rest(
     pool = await open_pool(shared_stack.dsn, size=1)
     try:
         with pytest.raises(Killed):
-            await settling.settle(pool, account_of(shop), die)
+            await settling.settle(pool, await account_of(shared_stack, shop), die)
     finally:
         await pool.close()
     assert len(await settle(shared_stack, shop)) == 3

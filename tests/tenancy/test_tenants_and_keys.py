@@ -26,9 +26,10 @@ async def test_another_merchants_payment_is_not_found(
     theirs = await shared_stack.shop(gateway)
     payment = (await theirs.paid(capture="manual"))["id"]
     nowhere = ids.typed(ids.PAYMENT, ids.new_id())
+    asks = await shared_stack.with_key(shop, scopes=SCOPES)
 
     async def ask(payment_id: str) -> tuple[int, dict[str, Any]]:
-        answer = await shop.client.request(
+        answer = await asks.client.request(
             route.method,
             route.path.removeprefix("/api/v1").replace("{id}", payment_id),
             headers={"idempotency-key": str(uuid.uuid4())},
@@ -43,6 +44,7 @@ async def test_another_merchants_payment_is_not_found(
     assert (await ask(payment))[0] == 404
     assert (await theirs.payment(payment))["status"] == "authorized"
     assert await shop.all("/payments") == []
+    await asks.client.aclose()
 
 
 async def test_test_and_live_never_mix(shared_stack: Stack, gateway: Gateway, shop: Shop) -> None:

@@ -42,6 +42,7 @@ Scope = Literal[
     "customers:write",
     "batches:write",
     "customers:erase",
+    "settlements:read",
 ]
 
 

@@ -36,6 +36,7 @@ from easypay.errors import (
     TooManyUploads,
     UnsupportedMediaType,
 )
+from easypay.exporting.columns import harmless
 from easypay.exporting.statement import Format
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
@@ -52,8 +53,6 @@ MOST_RATE: Final = 10_000
 _STALL_S: Final = 30.0
 _PAGE: Final = 1000
 _TYPES: Final = {Format.CSV: b"text/csv; charset=utf-8", Format.JSONL: b"application/jsonl"}
-_FORMULA: Final = "=+-@\t\r＝＋－＠"
-"""What a spreadsheet takes for the beginning of a formula: see `exporting.columns`."""
 
 
 class ChangeBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -282,7 +281,7 @@ class BatchesApi:
             )
             count += len(views)
             if format is Format.CSV:
-                await to(_csv([_harmless(msgspec.structs.astuple(each)) for each in views]))
+                await to(_csv([harmless(msgspec.structs.astuple(each)) for each in views]))
             else:
                 await to(b"".join(encode(each) + b"\n" for each in views))
         word = "errors" if wrong else "lines"
@@ -372,11 +371,3 @@ def _csv(rows: Sequence[Sequence[object]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
-
-
-def _harmless(cells: Sequence[Any]) -> list[Any]:
-    """Return cells in which no text is a formula to a spreadsheet."""
-    return [
-        "'" + each if isinstance(each, str) and each and each[0] in _FORMULA else each
-        for each in cells
-    ]

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay import errors, ids
-from easypay.api import auth, exports, idempotency, paging
+from easypay.api import auth, exports, idempotency, paging, settlements
 from easypay.api.example_batches import BATCH_ID
 from easypay.api.example_stories import stories
 from easypay.api.examples import (
@@ -104,6 +104,8 @@ _NOT_FOUND: Final = {
     ),
     "webhooks_delivery": "there is no such delivery",
     "batches": f"there is no batch {BATCH_ID}",
+    "settlements": settlements.NO_SUCH_BATCH,
+    "settlements_of_payment": settlements.NO_SUCH_PAYMENT,
     "webhooks": f"there is no webhook endpoint {ENDPOINT_ID}",
     "system": "there is no such page; see /docs",
 }

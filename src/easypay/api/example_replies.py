@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay import ids
-from easypay.api import admin, duplicates, events, paging, reading, webhooks
+from easypay.api import admin, duplicates, events, paging, reading, settlements, webhooks
 from easypay.api.customers import ValidityView
 from easypay.api.example_batches import batch_replies
 from easypay.api.example_stories import PROCESSOR, Told, as_json, stories
@@ -55,6 +55,8 @@ from easypay.payments.event_objects import API_VERSION, FeedEventView
 from easypay.payments.expansion import expanded, with_customer
 from easypay.payments.statistics import Bucket, Question, Statistics, nothing
 from easypay.payments.views import operation_view, payment_view, refund_view
+from easypay.settlement.lists import BrandSums, Settled, Settlement
+from easypay.settlement.statements import Sum, Sums
 from easypay.webhooks.model import Attempt, Endpoint
 
 _REPLIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
@@ -120,6 +122,7 @@ def _reads() -> dict[tuple[str, int], Examples]:
         | _reads_of_parts()
         | _feed()
         | _statistics()
+        | _settlements()
         | batch_replies()
         | _webhooks()
         | _customers()
@@ -271,6 +274,32 @@ def _statistics() -> dict[tuple[str, int], Examples]:
                 as_json(statistics_view(question, found)),
             )
         }
+    }
+
+
+def _settlements() -> dict[tuple[str, int], Examples]:
+    sums = Sums(Sum(110, 275_000), Sum(4, 10_000), Sum(0, 0), Sum(1, 2_500), Sum(0, 0))
+    settled = AT.replace(hour=23, minute=0, second=12, microsecond=0)
+    batch = settlements.settlement_view(
+        Settlement("12345678", settled, "card", [BrandSums("USD", "visa", sums)])
+    )
+    sold = stories()["captured"]
+    charge = settlements.settled_view(
+        Settled(
+            *("12345678", settled, "charge", sold.operation.id, sold.payment.captured_minor, "USD"),
+            *(sold.payment.answer.transaction_id or "", "charged_back", None, None, None),
+        )
+    )
+    return {
+        ("settlements_list_batches", 200): {
+            "page": Example("One batch, with a chargeback that was found later", _page(batch)),
+            "last": Example("Nothing has settled", _page()),
+        },
+        ("settlements_get", 200): {"batch": Example("A batch", as_json(batch))},
+        ("settlements_of_payment", 200): {
+            "page": Example("A charge that was charged back", _page(charge)),
+            "last": Example("Nothing has settled yet", _page()),
+        },
     }
 
 

@@ -11,7 +11,15 @@ from typing import Any, Final
 import msgspec
 
 from easypay import errors
-from easypay.api import batches, conditional, events, exports, payment_filters, schemas
+from easypay.api import (
+    batches,
+    conditional,
+    events,
+    exports,
+    payment_filters,
+    schemas,
+    settlements,
+)
 from easypay.api.doc_files import STYLE
 from easypay.api.example_batches import BATCH_ID, stream_examples, upload_examples
 from easypay.api.example_problems import problem_examples
@@ -51,6 +59,7 @@ from easypay.problems import MEDIA_TYPE
 
 TAGS: Final[Mapping[str, str]] = {
     "Payments": "Take, hold, capture, void and refund payments, and read what happened.",
+    "Settlements": "What was paid out with which batch, and what banks took back.",
     "Customers": "Customers, and payment methods that the processor keeps for them.",
     "Batches": "Upload files of payments, captures, refunds and voids, and follow them.",
     "Events": "All that happens, in an order that never changes.",
@@ -63,6 +72,7 @@ TAGS: Final[Mapping[str, str]] = {
 _TAG_OF: Final = {
     **dict.fromkeys(("payments", "reading", "statistics", "exports"), "Payments"),
     "admin": "Administration",
+    "settlements": "Settlements",
     "customers": "Customers",
     "batches": "Batches",
     "events": "Events",
@@ -432,6 +442,12 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "The key's id, not its secret.",
         {"type": "string", "pattern": "^key_[0-9a-f]{32}$"},
         KEY_ID,
+    ),
+    "batch_id": (
+        "path",
+        "The processor's id of the batch.",
+        {"type": "string", "pattern": settlements.BATCH_ID},
+        "12345678",
     ),
     "attempt_id": (
         "path",

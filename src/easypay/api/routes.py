@@ -17,6 +17,7 @@ from easypay.api import (
     exports,
     payment_filters,
     reading,
+    settlements,
     statistics,
     webhooks,
 )
@@ -219,8 +220,8 @@ def _lines_of_batch(handler: str, summary: str, description: str) -> Route:
 
 
 TOPICS: Final = (
-    "payments", "customers", "batches", "events", "webhooks", "idempotency", "errors",
-    "conventions", "testing", "administration",
+    "payments", "settlements", "customers", "batches", "events", "webhooks", "idempotency",
+    "errors", "conventions", "testing", "administration",
     "objects", "system",
 )  # fmt: skip
 """The pages under /docs, in the order of their navigation."""
@@ -398,6 +399,41 @@ ROUTES: Final[tuple[Route, ...]] = (
         "operations",
         "List a payment's operations",
         "Every call to the processor, oldest first.",
+    ),
+    Route(
+        f"GET {_ONE}/settlements",
+        "settlements_of_payment",
+        "List what has settled of a payment",
+        "Its charge and its refunds, oldest first, each with the batch that it settled in and what "
+        "became of it. Empty until the processor's books were read that have it.",
+        replies={200: Page, 304: None},
+        page_of=settlements.SettledView,
+        headers=_LISTED,
+        scope=settlements.SCOPE,
+        errors=_READ,
+    ),
+    Route(
+        f"GET {settlements.PATH}",
+        "settlements_list_batches",
+        "List settlements",
+        "The processor's batches that settled from `from` until `to`, at most 93 days, newest "
+        "first, each with the sums of what is the merchant's in it. All are on one page.",
+        replies={200: Page, 304: None},
+        page_of=settlements.SettlementView,
+        query=settlements.QUERY,
+        headers=_LISTED,
+        scope=settlements.SCOPE,
+        errors=_LIST,
+    ),
+    Route(
+        f"GET {settlements.PATH}/{{batch_id}}",
+        "settlements_get",
+        "Read a settlement",
+        "A batch, with the sums of what is the merchant's in it.",
+        replies={200: settlements.SettlementView, 304: None},
+        headers=_LISTED,
+        scope=settlements.SCOPE,
+        errors=(*_LIST, errors.NotFound),
     ),
     _list_of(
         EventView,

@@ -310,6 +310,15 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
         settled, and `payment.returned`, `refund.returned`, `payment.charged_back` and
         `payment.chargeback_reversed`, also weeks later; `authorization.expiring`, some days
         before the processor lets a hold go. New types may be added."""),
+    "Settled.kind": {"description": "What it was.", "enum": ["charge", "refund"]},
+    "Settled.settlement_state": {
+        "description": "What became of it, as of the payment.", "enum": list(SETTLEMENT_STATES),
+    },
+    "settled_at": {"description": "When the batch settled.", "format": "date-time"},
+    "changed_at": {
+        "description": "When it was returned, as far as the processor tells.",
+        "format": "date-time",
+    },
     "Payment.settled_at": {
         "description": _line("""
             When its batch settled. Absent until the processor's books were read that say so."""),

@@ -22,6 +22,7 @@ from easypay.command_line import (
     merchants,
     operations,
     reconciliation,
+    statement,
     trigger,
     webhooks,
 )
@@ -78,6 +79,7 @@ database.database.command("archive")(archive.archive_month)
 database.database.command("restore-month")(archive.restore_month)
 database.database.command("compact")(compact.compact_months)
 app.command()(export.export)
+app.command()(statement.statement)
 app.command()(listen.listen)
 app.command()(trigger.trigger)
 app.command()(commands.loadtest)

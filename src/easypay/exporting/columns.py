@@ -9,9 +9,9 @@ name of whoever opens the file. So in CSV such a text gets an apostrophe before 
 spreadsheet takes as "this is text".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from easypay import ids
 from easypay.payment_details import DETAIL_FIELDS
@@ -97,6 +97,14 @@ _FORMULA: Final = "=+-@\t\n\r＝＋－＠"
 """What a formula begins with: https://owasp.org/www-community/attacks/CSV_Injection. The last four
 are the wide forms, which some spreadsheets take too."""
 _FORMULA_POINTS: Final = ", ".join(str(ord(each)) for each in _FORMULA)
+
+
+def harmless(cells: Iterable[Any]) -> list[Any]:
+    """Return the cells of a line of CSV in which no text is a formula to a spreadsheet."""
+    return [
+        "'" + each if isinstance(each, str) and each and each[0] in _FORMULA else each
+        for each in cells
+    ]
 
 
 def csv_select(*, harmless: bool) -> str:

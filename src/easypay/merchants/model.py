@@ -25,6 +25,7 @@ SCOPES: Final = (
     *USUAL_SCOPES,
     *("payments:export", "events:read", "webhooks:manage"),
     *("customers:read", "customers:write", "customers:erase", "batches:write"),
+    "settlements:read",
 )
 """All scopes. Whoever has a key that exports or follows the events can take everything, whoever
 manages webhooks can have it sent elsewhere, whoever reads customers gets their personal data, and

@@ -26,6 +26,7 @@ from easypay.api.payments import PaymentsApi
 from easypay.api.reading import ReadingApi
 from easypay.api.repeats import Repeats
 from easypay.api.routing import build_router
+from easypay.api.settlements import SettlementsApi
 from easypay.api.statistics import StatisticsApi
 from easypay.api.system import SystemApi
 from easypay.api.webhooks import WebhooksApi
@@ -441,18 +442,7 @@ class Gateway:
                 fingerprinting=keyed_digest(vault.derive("request fingerprint")),
                 unknown_retry_s=settings.unknown_first_inquiry_s,
             ),
-            "statistics": StatisticsApi(
-                directory=self._directory, places=self._places, months=self._months
-            ),
-            "reading": ReadingApi(
-                payments=self._payments,
-                directory=self._directory,
-                places=self._places,
-                months=self._months,
-                cursors=Cursors(vault.derive("cursors")),
-                key_days=settings.idempotency_key_days,
-                is_draining=lambda: self.draining,
-            ),
+            **self._build_reading_apis(vault),
             "exports": self._exports,
             "events": self._events,
             "batches": self._batches,
@@ -484,6 +474,22 @@ class Gateway:
                 is_ready=self._why_not_ready,
                 metrics=self._metrics_text,
                 admin_digest=admin_digest,
+            ),
+        }
+
+    def _build_reading_apis(self, vault: Vault) -> dict[str, object]:
+        """Return the objects whose handlers only read, by their name in ROUTES."""
+        where: dict[str, Any] = {"directory": self._directory, "places": self._places}
+        return {
+            "settlements": SettlementsApi(**where),
+            "statistics": StatisticsApi(**where, months=self._months),
+            "reading": ReadingApi(
+                **where,
+                payments=self._payments,
+                months=self._months,
+                cursors=Cursors(vault.derive("cursors")),
+                key_days=self.settings.idempotency_key_days,
+                is_draining=lambda: self.draining,
             ),
         }
 

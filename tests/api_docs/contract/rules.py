@@ -22,6 +22,7 @@ PROBLEMS = {
 }
 FIELDS = {
     "?cursor": "a cursor is signed for one key and one list",
+    "?after": "a cursor is signed, or it is `latest`",
     "?from": "from is before to",
     "?interval": "an answer has at most 400 parts",
     "#/time_zone": "which time zones there are depends on the database",

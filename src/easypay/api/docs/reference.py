@@ -21,6 +21,7 @@ _VARIABLES: Final = {
     "/payment_methods/{id}": "/payment_methods/$METHOD",
     "/webhook-endpoints/{id}": "/webhook-endpoints/$ENDPOINT",
     "/batches/{id}": "/batches/$BATCH",
+    "/settlements/{batch_id}": "/settlements/$BATCH_ID",
     "/merchants/{id}": "/merchants/$MERCHANT",
     "/keys/{key_id}": "/keys/$KEY_ID",
     "/deliveries/{attempt_id}": "/deliveries/$ATTEMPT_ID",
@@ -35,6 +36,7 @@ _OBJECTS: Final = (
     *("StoredCustomer", "StoredMethod", "MethodAddress", "MethodFailure", "Validity"),
     *("Endpoint", "NewEndpoint", "Attempt", "Delivery", "SentRequest", "TestSent", "Redelivery"),
     *("Batch", "BatchSum"),
+    *("Settlement", "SettlementTotal", "Sum", "Settled"),
     *("Problem", "BadField", "Currency"),
 )
 _FILES: Final = ("application/jsonl", "text/csv")

@@ -1,0 +1,135 @@
+"""A merchant's settlements: batches with what is the merchant's in them, and of one payment."""
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from easypay.db.partitions import within_months
+from easypay.mode import Mode
+from easypay.settlement.statements import MOVED, NOTHING, Sums, sums_of
+
+Runner = Any
+
+# The batches of the merchant's accounts, which others may share: only its own rows are added up.
+# A batch's rows have its time, so the merchant's index finds them.
+_ROWS: Final = """
+    SELECT b.batch_id, b.settled_at, b.method, s.transaction_id, s.account, s.currency,
+           s.card_brand, s.kind, s.amount_minor
+      FROM settled_batches b
+      JOIN settled_transactions s ON s.account = b.account AND s.batch_id = b.batch_id
+           AND s.settled_at = b.settled_at AND s.merchant_id = $1 AND s.mode = $2
+     WHERE b.account IN (SELECT account FROM processor_logins WHERE merchant_id = $1 AND mode = $2)
+       AND {which}
+"""
+_CHANGES: Final = """
+    SELECT r.batch_id, r.settled_at, r.method, r.currency, r.card_brand, r.kind, c.amount_minor,
+           c.became
+      FROM settlement_changes c JOIN ({rows}) AS r USING (account, batch_id, transaction_id)
+     WHERE c.merchant_id = $1 AND c.mode = $2
+"""
+_BATCHES: Final = """
+    SELECT m.batch_id, m.settled_at, m.method, m.currency, m.card_brand, {moved} FROM (
+        SELECT batch_id, settled_at, method, currency, card_brand, kind, amount_minor,
+               NULL AS became FROM ({rows}) AS r
+        UNION ALL {changes}) AS m
+     GROUP BY 1, 2, 3, 4, 5 ORDER BY m.settled_at DESC, m.batch_id DESC, m.currency, m.card_brand
+"""
+
+
+def _batches(which: str) -> str:
+    rows = _ROWS.format(which=which)
+    return _BATCHES.format(moved=MOVED, rows=rows, changes=_CHANGES.format(rows=rows))
+
+
+IN_TIME: Final = _batches("b.settled_at >= $3 AND b.settled_at < $4")
+ONE: Final = _batches("b.batch_id = $3")
+OF_PAYMENT: Final = """
+    SELECT s.batch_id, s.settled_at, s.kind, s.operation_id, s.amount_minor, s.currency,
+           s.transaction_id, s.settlement_state, s.change_code, s.change_message, s.changed_at
+      FROM settled_transactions s
+     WHERE s.merchant_id = $1 AND s.mode = $2 AND s.payment_id = $3
+     ORDER BY s.settled_at, s.transaction_id LIMIT $4
+"""
+_KNOWN: Final = """
+    SELECT true FROM payments p
+     WHERE p.merchant_id = $1 AND p.mode = $2 AND p.id = $3 AND {within}
+"""
+MOST_OF_PAYMENT: Final = 1_000
+
+
+class BrandSums(msgspec.Struct, frozen=True):
+    """The sums of one currency and brand."""
+
+    currency: str
+    brand: str | None
+    sums: Sums
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """A batch, with what is the merchant's in it. `method`: card or bank_account, if known."""
+
+    batch_id: str
+    settled_at: datetime
+    method: str | None
+    brands: list[BrandSums]
+
+    @property
+    def totals(self) -> dict[str, Sums]:
+        """The sums by currency."""
+        found: dict[str, Sums] = {}
+        for each in self.brands:
+            found[each.currency] = each.sums + found.get(each.currency, NOTHING)
+        return found
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A charge or refund of a payment in a batch, and what became of it."""
+
+    batch_id: str
+    settled_at: datetime
+    kind: str
+    operation_id: UUID
+    amount_minor: int
+    currency: str
+    transaction_id: str
+    state: str
+    code: str | None
+    message: str | None
+    changed_at: datetime | None
+
+
+async def in_time(
+    runner: Runner, merchant_id: UUID, mode: Mode, since: datetime, until: datetime
+) -> list[Settlement]:
+    """Return the batches that settled in a time, newest first."""
+    return _grouped(await runner.fetch(IN_TIME, merchant_id, mode, since, until))
+
+
+async def one(runner: Runner, merchant_id: UUID, mode: Mode, batch_id: str) -> Settlement | None:
+    """Return a batch; None if nothing in it is the merchant's."""
+    found = _grouped(await runner.fetch(ONE, merchant_id, mode, batch_id))
+    return found[0] if found else None
+
+
+def _grouped(rows: list[Any]) -> list[Settlement]:
+    found: dict[tuple[Any, ...], Settlement] = {}
+    for row in map(tuple, rows):
+        batch = batch_id, settled_at, method = row[:3]
+        settlement = found.setdefault(batch, Settlement(batch_id, settled_at, method, []))
+        settlement.brands.append(BrandSums(row[3], row[4], sums_of(row[5:])))
+    return list(found.values())
+
+
+async def of_payment(
+    runner: Runner, merchant_id: UUID, mode: Mode, payment_id: UUID
+) -> list[Settled] | None:
+    """Return what has settled of a payment, oldest first, at most MOST_OF_PAYMENT; None if the
+    merchant has no such payment."""
+    rows = await runner.fetch(OF_PAYMENT, merchant_id, mode, payment_id, MOST_OF_PAYMENT)
+    if not rows:
+        within = within_months("p.id", [payment_id])
+        known = await runner.fetchval(_KNOWN.format(within=within), merchant_id, mode, payment_id)
+        return [] if known else None
+    return [Settled(*row) for row in rows]
