@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from harness import Shop, Stack
-from settlement.books import settled, settled_at
+from settlement.books import account_of, settled, settled_at
 
 NOTHING = {"count": 0, "amount": 0}
 
@@ -39,7 +39,8 @@ async def test_a_merchant_reads_its_batches_and_its_payments_in_them(
     await shared_stack.simulator.post(
         "/status", trans_id=disputed["processor"]["transaction_id"], status="chargeback"
     )
-    account = await settled(shared_stack, shop)
+    await settled(shared_stack, shop)
+    account = await account_of(shared_stack, shop)
 
     page = await get(finance, "/settlements")
     newer, older = page["data"]

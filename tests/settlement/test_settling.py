@@ -5,17 +5,13 @@ from typing import Any
 
 import pytest
 
-from easypay.db.pool import open_pool
 from easypay.payments.model import PaymentKey
 from easypay.settlement import settling
 from easypay.settlement.model import steps_of
 from harness import Shop, Stack, audit, payment_uuid, until
-from settlement import books
-from settlement.books import account_of, read_books, settled_at
+from settlement.books import account_of, pool_of, read_books, settled, settled_at
 
-
-async def settle(stack: Stack, shop: Shop) -> list[PaymentKey]:
-    return await books.settle(stack, await account_of(stack, shop))
+CAPTURED, SETTLED = ("payment.captured", 2500), ("payment.settled", 2500)
 
 
 async def types_of(shop: Shop, payment: Any) -> list[tuple[str, int]]:
@@ -23,33 +19,38 @@ async def types_of(shop: Shop, payment: Any) -> list[tuple[str, int]]:
     return [(event["type"], event["amount"]) for event in events]
 
 
+def transaction_of(payment: Any) -> str:
+    return str(payment["processor"]["transaction_id"])
+
+
+async def becomes(stack: Stack, shop: Shop, payment: Any, status: str) -> None:
+    """Let the processor give a payment's transaction this status, and read its books."""
+    await stack.simulator.post("/status", trans_id=transaction_of(payment), status=status)
+    await read_books(stack, shop)
+
+
 async def test_a_payment_and_its_refund_settle_once(shared_stack: Stack, shop: Shop) -> None:
     payment = await shop.paid(2500, order_reference="order-7")
     held = await shop.paid(4000, capture="manual")
     assert "settlement_state" not in payment
-    await shared_stack.simulator.post("/settle")
-    assert await settle(shared_stack, shop) == [], "the books were not read yet"
-    await read_books(shared_stack, shop)
-    changed = await settle(shared_stack, shop)
+    assert await read_books(shared_stack, shop) == [], "nothing has settled"
+    changed = await settled(shared_stack, shop)
     assert [each.payment_id for each in changed] == [payment_uuid(payment["id"])]
 
-    settled = await shop.payment(payment["id"])
-    assert settled["settled_at"] == await settled_at(
-        shared_stack, await account_of(shared_stack, shop)
-    )
-    assert settled["settlement_state"] == "settled"
-    assert settled["version"] == payment["version"] + 1
+    shown = await shop.payment(payment["id"])
+    account = await account_of(shared_stack, shop)
+    assert shown["settled_at"] == await settled_at(shared_stack, account)
+    assert shown["settlement_state"] == "settled"
+    assert shown["version"] == payment["version"] + 1
     assert "settled_at" not in await shop.payment(held["id"])
 
     refund = await shop.refund(payment["id"], 900)
     assert refund.status_code == 201, refund.text
-    await shared_stack.simulator.post("/settle")
-    await read_books(shared_stack, shop)
-    assert await settle(shared_stack, shop) == []
-    assert await settle(shared_stack, shop) == [], "nothing is told twice"
+    assert await settled(shared_stack, shop) == []
+    assert await read_books(shared_stack, shop) == [], "nothing is told twice"
     assert await types_of(shop, payment) == [
-        ("payment.captured", 2500),
-        ("payment.settled", 2500),
+        CAPTURED,
+        SETTLED,
         ("refund.succeeded", 900),
         ("refund.settled", 900),
     ]
@@ -62,13 +63,9 @@ async def test_events_show_the_payment_as_it_was_at_each_step(
     """A chargeback that is found 60 days later, and the bank's change of mind."""
     reader = await shared_stack.with_key(shop, scopes=["events:read"])
     payment = await shop.paid()
-    transaction = payment["processor"]["transaction_id"]
-    await shared_stack.simulator.post("/settle")
-    for status in (None, "chargeback", "chargebackReversal", "chargeback"):
-        if status is not None:
-            await shared_stack.simulator.post("/status", trans_id=transaction, status=status)
-        await read_books(shared_stack, shop)
-        await settle(shared_stack, shop)
+    await settled(shared_stack, shop)
+    for status in ("chargeback", "chargebackReversal", "chargeback"):
+        await becomes(shared_stack, shop, payment, status)
     told: list[Any] = []
 
     async def read() -> bool:
@@ -76,6 +73,7 @@ async def test_events_show_the_payment_as_it_was_at_each_step(
         return len(told) == 5
 
     await until(read, what="five events")
+    await reader.client.aclose()
     assert [
         (each["type"], each["data"].get("settlement_state"), each["data"]["version"])
         for each in told
@@ -88,46 +86,39 @@ async def test_events_show_the_payment_as_it_was_at_each_step(
     ]
     assert told[-1]["data"] == await shop.payment(payment["id"])
     assert "settled_at" not in told[0]["data"]
-    rows = await shared_stack.fetch(
-        "SELECT number, became, amount_minor FROM settlement_changes WHERE account = $1 ORDER BY 1",
-        await account_of(shared_stack, shop),
-    )
-    assert [tuple(row) for row in rows] == [
-        (1, "charged_back", 2500),
-        (2, "chargeback_reversed", 2500),
-        (3, "charged_back", 2500),
+    assert await changes_of(shared_stack, shop) == [
+        (1, "charged_back", None, 2500),
+        (2, "chargeback_reversed", None, 2500),
+        (3, "charged_back", None, 2500),
     ]
+
+
+async def changes_of(stack: Stack, shop: Shop) -> list[tuple[Any, ...]]:
+    rows = await stack.fetch(
+        "SELECT number, became, code, amount_minor FROM settlement_changes WHERE account = $1"
+        " ORDER BY transaction_id, number",
+        await account_of(stack, shop),
+    )
+    return [tuple(row) for row in rows]
 
 
 async def test_what_was_settled_is_refunded_and_not_voided(shared_stack: Stack, shop: Shop) -> None:
     """Where it is known, nothing is sent. Money that a bank took back is not given back again."""
     payment = await shop.paid()
-    await shared_stack.simulator.post("/settle")
-    await read_books(shared_stack, shop)
-    await settle(shared_stack, shop)
+    await settled(shared_stack, shop)
     before = len(await shared_stack.simulator.truth(login=shop.login))
-    calls = await operations(shop, payment)
     void = await shop.void(payment["id"], key="void")
     assert (void.status_code, void.json()["code"]) == (409, "already_settled")
     assert "refund it instead" in void.json()["detail"]
-    part = await shop.refund(payment["id"], 100)
-    assert part.status_code == 201
-    await shared_stack.simulator.post(
-        "/status", trans_id=payment["processor"]["transaction_id"], status="chargeback"
-    )
-    await read_books(shared_stack, shop)
-    await settle(shared_stack, shop)
+    assert (await shop.refund(payment["id"], 100)).status_code == 201
+    await becomes(shared_stack, shop, payment, "chargeback")
     twice = await shop.refund(payment["id"], 100, key="twice")
     assert (twice.status_code, twice.json()["code"]) == (409, "invalid_state")
     assert "charged_back" in twice.json()["detail"]
-    assert len(await operations(shop, payment)) == len(calls) + 1
+    assert len(await shop.all(f"/payments/{payment['id']}/operations")) == 2
     assert len(await shared_stack.simulator.truth(login=shop.login)) == before + 1
     for key in ("void", "twice"):
         assert (await shop.client.get(f"/idempotency-keys/{key}")).status_code == 404
-
-
-async def operations(shop: Shop, payment: Any) -> list[Any]:
-    return await shop.all(f"/payments/{payment['id']}/operations")
 
 
 async def test_a_bank_returns_a_payment_and_a_refund(shared_stack: Stack, shop: Shop) -> None:
@@ -139,13 +130,12 @@ async def test_a_bank_returns_a_payment_and_a_refund(shared_stack: Stack, shop: 
     }
     method = {"type": "bank_account", "bank_account": account}
     payment, other = [await shop.paid(5000, payment_method=method) for _ in range(2)]
-    await shared_stack.simulator.post("/settle")
+    await settled(shared_stack, shop)
     refund = (await shop.refund(other["id"], 1200)).json()
-    await shared_stack.simulator.post("/settle")
-    for transaction in (payment["processor"], refund["processor"]):
-        await shared_stack.simulator.post("/returns", trans_id=transaction["transaction_id"])
+    await settled(shared_stack, shop)
+    for returned in (payment, refund):
+        await shared_stack.simulator.post("/returns", trans_id=transaction_of(returned))
     await read_books(shared_stack, shop)
-    await settle(shared_stack, shop)
     assert (await shop.payment(payment["id"]))["settlement_state"] == "returned"
     assert (await shop.payment(other["id"]))["settlement_state"] == "settled"
     assert await types_of(shop, payment) == [
@@ -157,14 +147,9 @@ async def test_a_bank_returns_a_payment_and_a_refund(shared_stack: Stack, shop: 
         ("refund.settled", 1200),
         ("refund.returned", 1200),
     ]
-    rows = await shared_stack.fetch(
-        "SELECT became, code, message, amount_minor, happened_at IS NOT NULL AS told"
-        "  FROM settlement_changes WHERE account = $1 ORDER BY amount_minor DESC",
-        await account_of(shared_stack, shop),
-    )
-    assert [tuple(row) for row in rows] == [
-        ("returned", "R01", "Insufficient Funds", 5000, True),
-        ("returned", "R01", "Insufficient Funds", 1200, True),
+    assert await changes_of(shared_stack, shop) == [
+        (1, "returned", "R01", 5000),
+        (1, "returned", "R01", 1200),
     ]
 
 
@@ -172,77 +157,63 @@ async def test_only_what_is_captured_here_by_that_very_transaction_is_told(
     shared_stack: Stack, shop: Shop
 ) -> None:
     """A second charge of the same reference, and an outcome that is still open here, are told to
-    nobody; once the outcome is known, the next call tells of it."""
+    nobody; once the outcome is known, the next run tells of it."""
     payment, open_ = await shop.paid(), await shop.paid()
-    await shared_stack.simulator.post("/settle")
-    await read_books(shared_stack, shop)
-    await shared_stack.fetch(
-        "UPDATE settled_transactions SET transaction_id = '1' WHERE transaction_id = $1",
-        payment["processor"]["transaction_id"],
-    )
-    uuid = payment_uuid(open_["id"])
-    status = "SET session_replication_role = replica; UPDATE payments SET"
-    unknown = f"{status} status = 'processing', captured_minor = 0 WHERE id = '{uuid}'"
-    async with shared_stack.sessions.session() as connection:
-        await connection.execute(unknown + "; SET session_replication_role = DEFAULT")
-    assert await settle(shared_stack, shop) == []
-    async with shared_stack.sessions.session() as connection:
-        known = f"{status} status = 'captured', captured_minor = 2500 WHERE id = '{uuid}'"
-        await connection.execute(known + "; SET session_replication_role = DEFAULT")
-    assert [each.payment_id for each in await settle(shared_stack, shop)] == [uuid]
-    assert await types_of(shop, payment) == [("payment.captured", 2500)]
+
+    async def write(payment: Any, values: str) -> None:
+        """Make a payment's row what no request can make it."""
+        async with shared_stack.sessions.session() as connection:
+            await connection.execute(
+                "SET session_replication_role = replica;"
+                f"UPDATE payments SET {values} WHERE id = '{payment_uuid(payment['id'])}';"
+                "SET session_replication_role = DEFAULT"
+            )
+
+    await write(payment, "transaction_id = '1'")
+    await write(open_, "status = 'processing', captured_minor = 0")
+    assert await settled(shared_stack, shop) == []
+    await write(open_, "status = 'captured', captured_minor = 2500")
+    changed = await read_books(shared_stack, shop)
+    assert [each.payment_id for each in changed] == [payment_uuid(open_["id"])]
+    assert await types_of(shop, payment) == [CAPTURED]
 
 
 async def test_a_payment_that_is_being_refunded_is_not_waited_for(
     shared_stack: Stack, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Groups of two: what is locked is left for the next call, and stopped between two groups the
-    next call does the rest. Each is told once."""
+    """Groups of two: what is locked is left for the next call. Three calls at once tell it once."""
     monkeypatch.setattr(settling, "AT_ONCE", 2)
     payments = [await shop.paid() for _ in range(5)]
-    await shared_stack.simulator.post("/settle")
-    await read_books(shared_stack, shop)
     async with shared_stack.sessions.session() as connection, connection.transaction():
         locked = payment_uuid(payments[1]["id"])
         await connection.execute("SELECT FROM payments WHERE id = $1 FOR UPDATE", locked)
-        assert len(await asyncio.wait_for(settle(shared_stack, shop), 10)) == 4
-    pool = await open_pool(shared_stack.dsn, size=3)
-    try:
-        account = await account_of(shared_stack, shop)
+        assert len(await asyncio.wait_for(settled(shared_stack, shop), 10)) == 4
+    account = await account_of(shared_stack, shop)
+    async with pool_of(shared_stack) as pool:
         await asyncio.gather(*(settling.settle(pool, account) for _ in range(3)))
-    finally:
-        await pool.close()
     for payment in payments:
-        assert await types_of(shop, payment) == [
-            ("payment.captured", 2500),
-            ("payment.settled", 2500),
-        ]
+        assert await types_of(shop, payment) == [CAPTURED, SETTLED]
 
 
 class Killed(Exception):
     pass
 
 
-async def test_killed_between_two_groups_the_next_call_does_the_rest(
+async def test_killed_between_two_groups_the_next_run_does_the_rest(
     shared_stack: Stack, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settling, "AT_ONCE", 2)
     payments = [await shop.paid() for _ in range(5)]
     await shared_stack.simulator.post("/settle")
-    await read_books(shared_stack, shop)
 
     def die(_: PaymentKey) -> None:
         raise Killed
 
-    pool = await open_pool(shared_stack.dsn, size=1)
-    try:
-        with pytest.raises(Killed):
-            await settling.settle(pool, await account_of(shared_stack, shop), die)
-    finally:
-        await pool.close()
-    assert len(await settle(shared_stack, shop)) == 3
+    with pytest.raises(Killed):
+        await read_books(shared_stack, shop, die)
+    assert len(await read_books(shared_stack, shop)) == 3
     for payment in payments:
-        assert len(await types_of(shop, payment)) == 2
+        assert await types_of(shop, payment) == [CAPTURED, SETTLED]
 
 
 @pytest.mark.parametrize(

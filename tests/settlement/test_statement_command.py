@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from easypay import ids
 from easypay.command_line.main import app
 from harness import Output, Shop, Stack, run_easypay
-from settlement.books import settled
+from settlement.books import account_of, settled
 
 YEAR = f"{datetime.now(UTC):%Y}"
 AMEX = {"type": "card", "card": {"number": "370000000000002", "exp_month": 12, "exp_year": 2035,
@@ -47,7 +47,8 @@ async def test_a_statement_adds_up_to_what_the_processor_says(
     await shared_stack.simulator.post(
         "/status", trans_id=disputed["processor"]["transaction_id"], status="chargeback"
     )
-    account = await settled(shared_stack, shop)
+    await settled(shared_stack, shop)
+    account = await account_of(shared_stack, shop)
 
     found = (await statement(shared_stack, shop, "--by", "mode,brand", "--json")).data
     visa = sums(charged=(1, 2500), refunded=(1, 1001))

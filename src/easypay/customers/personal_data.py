@@ -85,7 +85,11 @@ COLUMNS: Final[tuple[Columns, ...]] = (
         " ".join(DETAIL_FIELDS),
         *(Fate.ON_REQUEST, "the shop's own texts: its books may need them"),
     ),
-    _of("payments", "mode status currency capture method_type processor", Fate.KEPT, _BOOKS),
+    _of(
+        "payments",
+        "mode status currency capture method_type processor settlement_state",
+        *(Fate.KEPT, _BOOKS),
+    ),
     _of("payments", "card_brand card_last4", Fate.KEPT, _CARD),
     _of("payments", "transaction_id network_transaction_id auth_code", Fate.KEPT, _MATCHES),
     _of(
