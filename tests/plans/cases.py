@@ -768,6 +768,13 @@ async def sweep_old_authorizations(w: World) -> None:
     await authorization_expiry.Sweep(w.pool).step()
 
 
+async def remind_of_authorizations(w: World) -> None:
+    await w.connection.execute(
+        "UPDATE sweeps SET expiring_told_below = lowest_id_at(now() - interval '24 days')"
+    )
+    await authorization_expiry.Reminders(w.pool).step()
+
+
 async def expire(w: World) -> None:
     await w.pool.execute(
         authorization_expiry._EXPIRE,
@@ -832,6 +839,8 @@ RESOLVER: Final = (
          months=200, locks=500, buffers=1_000,
          because="what is held may belong to a payment of any month; every ten minutes"),
     Case("sweep for old authorizations", sweep_old_authorizations, buffers=2_000,
+         reads_whole=("sweeps",), because="one row"),
+    Case("find authorizations that expire soon", remind_of_authorizations, buffers=2_000,
          reads_whole=("sweeps",), because="one row"),
     Case("expire an authorization", expire, uses=("payments_pkey",)),
     Case("ask about an authorization soon", ask_soon, uses=("operations_of_payment",)),

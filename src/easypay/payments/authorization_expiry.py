@@ -1,11 +1,11 @@
 """Authorizations that expire: after about thirty days the processor releases them.
 
 The processor does not report that. So we ask about authorizations of that age, and at once about
-one whose capture was refused.
+one whose capture was refused. A week before, the merchant is told that one will expire.
 """
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -14,6 +14,7 @@ from easypay import clock, ids
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
 from easypay.payments.resolver_rows import Case
+from easypay.payments.store import TELL
 from easypay.payments.time_slice import TimeSlice
 from easypay.processors.base import (
     Account,
@@ -26,6 +27,7 @@ from easypay.processors.base import (
 
 log = logging.getLogger(__name__)
 
+EXPIRING: Final = "authorization.expiring"
 _OLD: Final = timedelta(days=30)
 _QUESTION_S: Final = 20.0
 _FOR_S: Final = 15 * 24 * 3600.0
@@ -47,10 +49,14 @@ _EXPIRE: Final = """
     SELECT merchant_id, $5, id, $6, mode, 'payment.expired', 'expired', amount_minor, currency, $4
       FROM expired
 """
+_REMIND_AFTER: Final = timedelta(days=23)
+_AUTHORIZED: Final = """\
+o.id >= $1 AND o.id < $2 AND o.kind = 'authorize' AND o.state IN ('approved', 'held')
+       AND p.status = 'authorized'"""
 # An authorization that a reviewer approved keeps the state `held`. A payment of an older version
 # does not store its account: use the one saved last. A payment and its authorization are begun
 # together, so their ids lie close: the bounds leave other months alone.
-_SWEEP: Final = """
+_SWEEP: Final = f"""
     INSERT INTO watched_operations
         (merchant_id, operation_id, payment_id, account, purpose, since, until, next_look_at)
     SELECT o.merchant_id, o.id, o.payment_id, l.account, 'expiry', db_now(),
@@ -62,10 +68,18 @@ _SWEEP: Final = """
          WHERE l.merchant_id = p.merchant_id AND l.mode = p.mode AND l.processor = p.processor
            AND l.id = coalesce(p.login_id, l.id)
          ORDER BY l.saved_at DESC LIMIT 1) l
-     WHERE o.id >= $1 AND o.id < $2 AND o.kind = 'authorize' AND o.state IN ('approved', 'held')
-       AND p.status = 'authorized' AND p.id >= $4 AND p.id < $5
+     WHERE {_AUTHORIZED} AND p.id >= $4 AND p.id < $5
     ON CONFLICT DO NOTHING
 """
+_EXPIRING: Final = f"""
+    SELECT o.merchant_id, o.payment_id, o.id, o.mode, p.status, p.authorized_minor, p.currency
+      FROM operations o
+      JOIN payments p ON p.merchant_id = o.merchant_id AND p.mode = o.mode AND p.id = o.payment_id
+     WHERE {_AUTHORIZED} AND p.id >= $3 AND p.id < $4
+"""
+# The row is held until the events are committed, so each is told once. Nobody waits for it.
+_REMINDED: Final = "SELECT expiring_told_below, db_now() FROM sweeps FOR UPDATE SKIP LOCKED"
+_REMIND_BELOW: Final = "UPDATE sweeps SET expiring_told_below = $1"
 _MOVE_ON: Final = """
     UPDATE sweeps SET authorizations_below = $1 WHERE only_row =
         (SELECT only_row FROM sweeps WHERE authorizations_below < $1 FOR UPDATE SKIP LOCKED)
@@ -160,6 +174,56 @@ class Sweep:
                 if start >= ends:
                     break
             await connection.execute(_MOVE_ON, ids.lowest_id_at(start))
+
+
+class Reminders:
+    """Tells merchants of authorizations that expire soon, some slices of time in each step."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._slice = TimeSlice(
+            timedelta(hours=1),
+            shortest=timedelta(minutes=1),
+            longest=timedelta(hours=12),
+            quick_s=0.1,
+            slow_s=0.2,
+        )
+
+    async def step(self) -> int:
+        """Write `authorization.expiring` for those of the next slices. Return how many. Processes
+        take turns."""
+        told = 0
+        for _ in range(_SLICES_EACH):
+            async with self._pool.acquire() as connection, connection.transaction():
+                row = await connection.fetchrow(_REMINDED)
+                if row is None:
+                    break
+                ends = row[1] - _REMIND_AFTER
+                start = max(ids.moment_of(row[0]), row[1] - _OLD)
+                high = min(start + self._slice.length, ends)
+                if start >= high:
+                    break
+                with self._slice.adapted():
+                    told += await self._tell(connection, start, high)
+                await connection.execute(_REMIND_BELOW, ids.lowest_id_at(high))
+            if high == ends:
+                break
+        return told
+
+    async def _tell(self, connection: Any, start: datetime, high: datetime) -> int:
+        rows = await connection.fetch(
+            _EXPIRING,
+            *(ids.lowest_id_at(start), ids.lowest_id_at(high)),
+            *(ids.lowest_id_at(start - _CLOSE), ids.lowest_id_at(high + _CLOSE)),
+        )
+        at = clock.now()
+        events = [
+            (merchant_id, ids.new_id(), payment_id, operation_id, mode, EXPIRING, *rest, at)
+            for merchant_id, payment_id, operation_id, mode, *rest in map(tuple, rows)
+        ]
+        if events:
+            await connection.execute(TELL, *(list(each) for each in zip(*events, strict=True)))
+        return len(events)
 
 
 async def ask_soon(pool: Any, payment: Any) -> None:

@@ -93,6 +93,7 @@ class Resolver:
         self._rounds: dict[AccountWork, asyncio.Task[None]] = {}
         self._soon = asyncio.Semaphore(_SOON_AT_ONCE)
         self._old_authorizations = authorization_expiry.Sweep(pool)
+        self._reminders = authorization_expiry.Reminders(pool)
         call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
         self._sweep = Sweep(pool, abandoned_after_s=call_s)
         late = LateCharges(
@@ -133,6 +134,7 @@ class Resolver:
             ("not sent", self.end_not_sent, self._poll_s),
             ("authorizations", self._old_authorizations.step, _EXPIRY_EVERY_S),
             ("clock", self.mind_the_clock, _CLOCK_EVERY_S),
+            ("reminders", self._reminders.step, _EXPIRY_EVERY_S),
         )
         try:
             async with asyncio.TaskGroup() as group:

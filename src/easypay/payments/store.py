@@ -25,6 +25,15 @@ from easypay.payments.model import (
 Runner = Any
 
 
+TELL: Final = """
+    INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,
+        amount_minor, currency, created_at)
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[],
+        $7::text[], $8::bigint[], $9::text[], $10::timestamptz[])
+"""
+"""Writes events of many payments: a list for each column."""
+
+
 class KeyUse(msgspec.Struct, frozen=True, gc=False):
     """What an idempotency key was used for."""
 

@@ -19,6 +19,7 @@ from easypay import clock, ids
 from easypay.db.partitions import within_months
 from easypay.mode import MODE, Mode
 from easypay.payments.model import PaymentKey
+from easypay.payments.store import TELL
 from easypay.settlement.model import Booked, Ours, event_of, is_change, is_ours, steps_of
 
 AT_ONCE: Final = 500
@@ -49,12 +50,6 @@ _MOVE: Final = """
       FROM unnest($3::uuid[], $4::timestamptz[], $5::text[], $6::int[], $7::timestamptz[])
            AS i(id, settled_at, state, steps, at)
      WHERE p.merchant_id = $1 AND p.mode = $2 AND p.id = i.id AND p.id = ANY ($3) AND {within}
-"""
-_TELL: Final = """
-    INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,
-        amount_minor, currency, created_at)
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[],
-        $7::text[], $8::bigint[], $9::text[], $10::timestamptz[])
 """
 _CHANGES: Final = """
     INSERT INTO settlement_changes (account, batch_id, transaction_id, number, became, code,
@@ -118,7 +113,7 @@ async def _settle(connection: Any, account: bytes, due: Sequence[Booked]) -> _Gr
         within = within_months("p.id", [move[0] for move in moves])
         await connection.execute(_MOVE.format(within=within), *whose, *_columns(moves))
     if group.events:
-        await connection.execute(_TELL, *_columns(group.events))
+        await connection.execute(TELL, *_columns(group.events))
     if group.changes:
         await connection.execute(_CHANGES, account, *_columns(group.changes))
     if group.told:
