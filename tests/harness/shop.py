@@ -192,15 +192,18 @@ async def mint_token(
     number: str = VISA,
     *,
     transaction_key: str = "simulated-key-1",
+    bank: dict[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the token that Accept.js would give the browser for this card and account."""
+    """Return the token that Accept.js would give the browser for this card and account, or for a
+    bank account in its form."""
+    token = {"token": {"cardNumber": number, "expirationDate": "122035", "cardCode": CVC}}
     body = {
         "securePaymentContainerRequest": {
             "merchantAuthentication": {"name": login, "transactionKey": transaction_key},
             "data": {
                 "type": "TOKEN",
                 "id": str(uuid.uuid4()),
-                "token": {"cardNumber": number, "expirationDate": "122035", "cardCode": CVC},
+                **(token if bank is None else {"bankToken": bank}),
             },
         }
     }

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from harness import Gateway, Shop, Stack, audit
+from harness import Gateway, Shop, Stack, audit, mint_token
 
 pytestmark = pytest.mark.over("simulated", "recorded")
 
@@ -45,6 +45,27 @@ async def test_a_bank_account_pays_and_is_refunded_by_its_last_four(
         refund = await shop.refund(payment["id"], amount)
         assert (refund.status_code, refund.json()["method"]) == (201, "refund"), refund.text
     assert (await shop.payment(payment["id"]))["refunded_amount"] == 2500
+    assert await audit(shared_stack, shop) == []
+
+
+@pytest.mark.over("simulated")
+async def test_a_token_of_a_bank_account_is_refunded_to_the_bank_account(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    """The processor refuses a refund to a card that never paid (54)."""
+    bank = {
+        "accountType": "checking",
+        "routingNumber": ROUTING,
+        "accountNumber": ACCOUNT,
+        "nameOnAccount": "Ada Byron",
+    }
+    token = await mint_token(shared_stack.simulator, shop.login, bank=bank)
+    method = {"type": "accept_token", "accept_token": token}
+    payment = await shop.paid(2500, payment_method=method)
+    assert payment["payment_method"]["brand"] == "echeck"
+    await shared_stack.simulator.post("/settle")
+    refund = await shop.refund(payment["id"], 900)
+    assert (refund.status_code, refund.json()["method"]) == (201, "refund"), refund.text
     assert await audit(shared_stack, shop) == []
 
 

@@ -347,7 +347,7 @@ BANK = BankAccount(
 async def test_a_bank_account_is_debited_and_found(merchant: Merchant) -> None:
     name, total = reference(new_id()), random.randrange(1_00, 99_00)
     outcome = expect(Approved, await merchant.pay(total, reference=name, method=BANK))
-    assert (outcome.card_brand, outcome.card_last4) == (None, "6789")
+    assert (outcome.card_brand, outcome.card_last4) == ("echeck", "6789")
     assert outcome.avs == "not_applicable"
     seen = expect_found(Approved, await merchant.ask("sale", name, total))
     assert seen.card_last4 == "6789"

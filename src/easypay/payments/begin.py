@@ -292,7 +292,7 @@ def follow_up_request(account: Account, operation: Operation, payment: Payment) 
                 **named,
                 **money,
                 card_last4=payment.card_last4 or "",
-                method_type="bank_account" if payment.method_type == "bank_account" else "card",
+                method_type="bank_account" if payment.is_by_bank else "card",
                 captured_minor=payment.voidable_minor,
             )
         case Kind.AUTHORIZE | Kind.SALE:

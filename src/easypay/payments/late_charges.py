@@ -400,5 +400,5 @@ def _return_kind(kind: Kind, payment: Payment) -> Kind:
     """Return how to give a charge back. An authorization is voided; a sale is refunded, which is a
     void before settlement. A bank account's sale is only voided: once settled, a person decides."""
     assert kind in CREATES, f"a late {kind} corrects the payment and is not given back"
-    by_void = kind is Kind.AUTHORIZE or payment.method_type == "bank_account"
+    by_void = kind is Kind.AUTHORIZE or payment.is_by_bank
     return Kind.VOID if by_void else Kind.REFUND

@@ -190,6 +190,11 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
     answer: ProcessorAnswer
 
     @property
+    def is_by_bank(self) -> bool:
+        """Whether a bank account paid. A token may stand for one: then the answer says so."""
+        return self.method_type == "bank_account" or self.card_brand == "echeck"
+
+    @property
     def voidable_minor(self) -> int | None:
         """The amount whose refund is made as a void before settlement: all that was captured.
         None if part of it was refunded, because then the payment has settled."""

@@ -211,12 +211,14 @@ def read_details(
 
 
 def _paid_with(payment: object) -> tuple[str | None, str | None]:
-    """Return the card's brand, and the last four digits of the card or bank account."""
+    """Return the brand, and the last four digits of the card or bank account."""
     if not isinstance(payment, dict):
         return None, None
-    for element, number in (("creditCard", "cardNumber"), ("bankAccount", "accountNumber")):
-        if isinstance(fields := payment.get(element), dict):
-            return wire.card(fields.get("cardType"), fields.get(number))
+    if isinstance(card := payment.get("creditCard"), dict):
+        return wire.card(card.get("cardType"), card.get("cardNumber"))
+    if isinstance(bank := payment.get("bankAccount"), dict):
+        _, last4 = wire.card(None, bank.get("accountNumber"))
+        return wire.ECHECK, last4
     return None, None
 
 

@@ -16,6 +16,7 @@ from easypay.money import EXPONENT, parse_decimal
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import Unknown
 
+ECHECK: Final = "echeck"
 BRANDS: Final = {
     "Visa": "visa",
     "MasterCard": "mastercard",
@@ -26,6 +27,7 @@ BRANDS: Final = {
     "DinersClub": "diners",
     "ChinaUnionPay": "unionpay",
     "UnionPay": "unionpay",
+    "eCheck": ECHECK,
 }
 
 # The texts of nearly all replies; nothing in them to clean.
