@@ -19,11 +19,13 @@ from easypay.command_line.main import app
 from easypay.command_line.trial_shop import TrialFailed, TrialShop, simulator_at
 from easypay.customers.expiring import tell_of_expiring
 from easypay.merchants.model import SCOPES
-from easypay.payments import resolver_rows
+from easypay.payments import authorization_expiry, resolver_rows
+from easypay.payments.model import SETTLEMENT_TYPES
 from easypay.webhooks.model import DISABLED, TYPES
 from easypay.webhooks.signing import new_secret
 from harness import QUICKER, Shop, Stack, connected, free_port, own_stack, payment_uuid
 from harness.commands import run_easypay
+from settlement.books import read_books
 from webhooks.receiver import Receiver, receiving
 
 stack = own_stack(**QUICKER)
@@ -162,8 +164,18 @@ async def happens(stack: Stack, name: str) -> None:
     def tell_of_cards() -> None:
         asyncio.run_coroutine_threadsafe(tell_now(), loop).result(20)
 
+    def read_now() -> None:
+        asyncio.run_coroutine_threadsafe(read_books(stack, shop), loop).result(20)
+
+    async def remind_now(payment_id: str) -> None:
+        async with connected(stack.dsn) as connection:
+            await authorization_expiry.remind_now(connection, payment_uuid(payment_id))
+
+    def remind(payment_id: str) -> None:
+        asyncio.run_coroutine_threadsafe(remind_now(payment_id), loop).result(20)
+
     story = STORIES[name]
-    stage = Stage(hurry, lambda: None, late_ms=4000, tell_of_expiring=tell_of_cards)
+    stage = Stage(hurry, lambda: None, 4000, tell_of_cards, read_now, remind)
 
     def tell() -> list[str]:
         payment_id = story.tell(made, stage)
@@ -187,7 +199,7 @@ async def test_every_event_can_be_triggered(stack: Stack) -> None:
     assert {story.type for story in STORIES.values()} == set(TYPES)
     worker = stack.worker(**QUICKER)
     await worker.logged("working on")
-    settle = {"refund.succeeded"}
+    settle = {"refund.succeeded", *SETTLEMENT_TYPES}
     same = {"held", "late_charge", "late_charge.found", "payment.pending", "capture.failed"}
     try:
         await asyncio.gather(*(happens(stack, name) for name in STORIES.keys() - settle - same))

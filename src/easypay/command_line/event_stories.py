@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from easypay import clock
-from easypay.command_line.trial_shop import CHOOSING_CARD, TrialShop
+from easypay.command_line.trial_shop import BANK, CARD, CHOOSING_CARD, TrialShop
 from easypay.webhooks.model import DISABLED
 
 COMES_WITHIN_S: Final = 30.0
@@ -36,6 +36,10 @@ class Stage(NamedTuple):
     late_ms: float = _LATE_MS
     tell_of_expiring: Callable[[], None] = lambda: None
     """Tells now of the stored cards that expire soon; a gateway does so once a day."""
+    read_books: Callable[[], None] = lambda: None
+    """Reads the processor's books now; a worker does so once an hour."""
+    remind: Callable[[str], None] = lambda _: None
+    """Tells now that a payment's authorization expires; a gateway does so after 23 days."""
 
 
 def _authorized(shop: TrialShop) -> Any:
@@ -46,8 +50,8 @@ def _held(shop: TrialShop) -> Any:
     return shop.pay(25_300, card=CHOOSING_CARD)
 
 
-def _settled(shop: TrialShop) -> Any:
-    payment = shop.pay()
+def _settled(shop: TrialShop, card: str = CARD) -> Any:
+    payment = shop.pay(card=card)
     shop.control("/settle")
     return payment
 
@@ -115,6 +119,50 @@ def _queued(shop: TrialShop, _: Stage) -> str:
 def _refunded(shop: TrialShop, _: Stage) -> str:
     payment = _settled(shop)
     shop.post(f"/payments/{payment['id']}/refunds", {"amount": 1000})
+    return _id(payment)
+
+
+def _payment_settled(shop: TrialShop, stage: Stage) -> str:
+    payment = _settled(shop)
+    stage.read_books()
+    return _id(payment)
+
+
+def _became(status: str, *, card: str = CARD) -> Callable[[TrialShop, Stage], str]:
+    """Return the story of a settled payment whose transaction gets this status later."""
+
+    def tell(shop: TrialShop, stage: Stage) -> str:
+        payment = _settled(shop, card)
+        shop.set_status(payment, status)
+        stage.read_books()
+        return _id(payment)
+
+    return tell
+
+
+def _refund_settled(shop: TrialShop, stage: Stage) -> str:
+    payment, _ = _settled_refund(shop, CARD)
+    stage.read_books()
+    return _id(payment)
+
+
+def _refund_returned(shop: TrialShop, stage: Stage) -> str:
+    payment, refund = _settled_refund(shop, BANK)
+    shop.set_status(refund, "returnedItem")
+    stage.read_books()
+    return _id(payment)
+
+
+def _settled_refund(shop: TrialShop, card: str) -> tuple[Any, Any]:
+    payment = _settled(shop, card)
+    refund = shop.post(f"/payments/{payment['id']}/refunds", {"amount": 1000})
+    shop.control("/settle")
+    return payment, refund
+
+
+def _expiring(shop: TrialShop, stage: Stage) -> str:
+    payment = _authorized(shop)
+    stage.remind(payment["id"])
     return _id(payment)
 
 
@@ -236,6 +284,25 @@ STORIES: Final = {
     "refund.succeeded": Story("refund.succeeded", "a part of a payment is refunded", _refunded),
     "refund.failed": Story(
         "refund.failed", "a part is refunded before settlement, which is refused", _refund_failed
+    ),
+    "payment.settled": Story("payment.settled", "the batch of a payment settles", _payment_settled),
+    "payment.returned": Story(
+        "payment.returned",
+        "a bank returns a payment days later",
+        _became("returnedItem", card=BANK),
+    ),
+    "payment.charged_back": Story(
+        "payment.charged_back", "a cardholder's bank takes the money back", _became("chargeback")
+    ),
+    "payment.chargeback_reversed": Story(
+        "payment.chargeback_reversed", "a chargeback is undone", _became("chargebackReversal")
+    ),
+    "refund.settled": Story("refund.settled", "the batch of a refund settles", _refund_settled),
+    "refund.returned": Story(
+        "refund.returned", "a bank returns a refund days later", _refund_returned
+    ),
+    "authorization.expiring": Story(
+        "authorization.expiring", "an authorization expires in a week", _expiring
     ),
     "late_charge.found": Story("late_charge.found", _LATE, _late_charge),
     "late_charge.returned": Story("late_charge.returned", _LATE, _late_charge),

@@ -5,7 +5,10 @@ Exit status 0: done. 1: refused, or an account's books could not be read. 2: not
 
 import asyncio
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
@@ -72,19 +75,29 @@ def reconcile(
     span = _span(since, until)
 
     async def work() -> bool:
-        return await _reconcile(data_dir, account, span, watch=watch, as_json=as_json)
+        tell = partial(_tell, as_json)
+        return await _reconcile(data_dir, account, span, watch=watch, tell=tell)
 
     if not run_async(work):
         sys.exit(1)
 
 
+def reconcile_once(data_dir: Path, named: str) -> bool:
+    """Reconcile accounts, and print nothing. Return whether their books could be read."""
+
+    async def work() -> bool:
+        return await _reconcile(data_dir, named, None, watch=False, tell=lambda *_: None)
+
+    return bool(run_async(work))
+
+
 async def _reconcile(
-    data_dir: Any,
+    data_dir: Path,
     named: str | None,
     span: tuple[datetime, datetime] | None,
     *,
     watch: bool,
-    as_json: bool,
+    tell: "Callable[[list[Result], int], None]",
 ) -> bool:
     from easypay import failpoints
     from easypay.command_line.data_dir import DataDirectory
@@ -121,7 +134,7 @@ async def _reconcile(
         while True:
             done = [await reconciliation.run(key, span=span) for key in keys]
             results = [each for each in done if each is not None]
-            _tell(results, len(done) - len(results), as_json)
+            tell(results, len(done) - len(results))
             if not watch:
                 return all(each.failure is None for each in results)
             await asyncio.sleep(_WATCH_EVERY_S)
@@ -133,7 +146,7 @@ async def _reconcile(
         await pool.close()
 
 
-def _tell(results: "list[Result]", left_out: int, as_json: bool) -> None:
+def _tell(as_json: bool, results: "list[Result]", left_out: int) -> None:
     if not results and not left_out:
         return
     show_rows(as_json, results, RUNS, "Nothing was read: another process reads these accounts now.")

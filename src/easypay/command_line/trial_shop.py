@@ -18,6 +18,14 @@ _LIMIT_S: Final = 45.0
 _LOOK_EVERY_S: Final = 0.2
 _PRICE: Final = 2500
 CARD: Final = "4111111111111111"
+BANK: Final = "bank account"
+"""In the place of a card: pay by bank account."""
+_BANK_ACCOUNT: Final = {
+    "accountType": "checking",
+    "routingNumber": "121042882",
+    "accountNumber": "1234567890",
+    "nameOnAccount": "Ada Lovelace",
+}
 CHOOSING_CARD: Final = "4222222222222"
 """The amount of a payment with it, in whole dollars, is the processor's reason code."""
 
@@ -130,18 +138,17 @@ class TrialShop:
         )
 
     def _token(self, card: str) -> dict[str, str]:
-        """Return the token that the page of a shop would get for a card."""
+        """Return the token that the page of a shop would get for a card, or for BANK."""
+        method = {"token": {"cardNumber": card, "expirationDate": "122035", "cardCode": "900"}}
+        if card == BANK:
+            method = {"bankToken": _BANK_ACCOUNT}
         request = {
             "securePaymentContainerRequest": {
                 "merchantAuthentication": {
                     "name": self._login,
                     "transactionKey": self._transaction_key,
                 },
-                "data": {
-                    "type": "TOKEN",
-                    "id": str(uuid.uuid4()),
-                    "token": {"cardNumber": card, "expirationDate": "122035", "cardCode": "900"},
-                },
+                "data": {"type": "TOKEN", "id": str(uuid.uuid4()), **method},
             }
         }
         answer = self._send("POST", self._simulator + WIRE, msgspec.json.encode(request))

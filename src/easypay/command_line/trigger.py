@@ -88,7 +88,11 @@ def _trigger(event: str, access: ShopAccess, data_dir: Path) -> Triggered:
 
     try:
         stage = Stage(
-            hurry, disable_endpoint, tell_of_expiring=partial(_tell_of_expiring, data_dir)
+            hurry,
+            disable_endpoint,
+            tell_of_expiring=partial(_tell_of_expiring, data_dir),
+            read_books=partial(_read_books, data_dir, access),
+            remind=partial(_remind, data_dir),
         )
         payment_id = story.tell(shop, stage)
         if payment_id is None:
@@ -153,6 +157,24 @@ def _tell_of_expiring(data_dir: Path) -> None:
     from easypay.customers.expiring import tell_of_expiring
 
     with_access(data_dir, lambda on, _: tell_of_expiring(on))
+
+
+def _read_books(data_dir: Path, access: ShopAccess) -> None:
+    """Read the books of the merchant's accounts, as `easypay reconcile --account mer_…` does."""
+    from easypay import ids
+    from easypay.command_line.reconciliation import reconcile_once
+
+    if not reconcile_once(data_dir, ids.typed(ids.MERCHANT, access.merchant_id)):
+        fail("the processor's books cannot be read: see `easypay reconcile`")
+
+
+def _remind(data_dir: Path, payment_id: str) -> None:
+    from easypay import ids
+    from easypay.payments.authorization_expiry import remind_now
+
+    shown = ids.parse(ids.PAYMENT, payment_id)
+    assert shown is not None, "the gateway shows ids of payments"
+    with_access(data_dir, lambda on, _: remind_now(on, shown))
 
 
 async def _look_now(connection: Any, access: ShopAccess, payment_id: str) -> None:

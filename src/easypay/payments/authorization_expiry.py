@@ -5,8 +5,10 @@ one whose capture was refused. A week before, the merchant is told that one will
 """
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 
@@ -216,14 +218,26 @@ class Reminders:
             *(ids.lowest_id_at(start), ids.lowest_id_at(high)),
             *(ids.lowest_id_at(start - _CLOSE), ids.lowest_id_at(high + _CLOSE)),
         )
-        at = clock.now()
-        events = [
-            (merchant_id, ids.new_id(), payment_id, operation_id, mode, EXPIRING, *rest, at)
-            for merchant_id, payment_id, operation_id, mode, *rest in map(tuple, rows)
-        ]
-        if events:
-            await connection.execute(TELL, *(list(each) for each in zip(*events, strict=True)))
-        return len(events)
+        return await _remind(connection, rows)
+
+
+async def _remind(connection: Any, rows: Iterable[Any]) -> int:
+    at = clock.now()
+    events = [
+        (merchant_id, ids.new_id(), payment_id, operation_id, mode, EXPIRING, *rest, at)
+        for merchant_id, payment_id, operation_id, mode, *rest in map(tuple, rows)
+    ]
+    if events:
+        await connection.execute(TELL, *(list(each) for each in zip(*events, strict=True)))
+    return len(events)
+
+
+async def remind_now(connection: Any, payment_id: UUID) -> None:
+    """Tell a merchant now of one authorization, whatever its age: for trials."""
+    begun = ids.moment_of(payment_id)
+    bounds = ids.lowest_id_at(begun - _CLOSE), ids.lowest_id_at(begun + _CLOSE)
+    rows = await connection.fetch(f"{_EXPIRING} AND p.id = $5", *bounds, *bounds, payment_id)
+    await _remind(connection, rows)
 
 
 async def ask_soon(pool: Any, payment: Any) -> None:
