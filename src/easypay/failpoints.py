@@ -43,10 +43,10 @@ COMPACT_NAMES: Final = (
 """Points of `easypay db compact`, in the order in which they are reached."""
 
 RECONCILE_NAMES: Final = (
-    *("reconcile_batch_begun", "reconcile_batch_kept", "reconcile_batch_noted"),
-    "reconcile_asked",
+    *("reconcile_listed", "reconcile_batch_begun", "reconcile_batch_kept"),
+    *("reconcile_batch_noted", "reconcile_batch_read", "reconcile_judged", "reconcile_asked"),
 )
-"""Points of reconciling an account, each within a transaction."""
+"""Points of reconciling an account, in the order in which they are reached."""
 
 _armed: str | None = None
 _stops = False

@@ -114,6 +114,7 @@ GUIDES_WITH_EXAMPLES = (
     "idempotency",
     "payments",
     "settlements",
+    "reconciliation",
     "testing",
     "webhooks",
 )
@@ -202,6 +203,8 @@ async def test_every_request_on_the_pages_is_accepted(
                 text = text.replace(PAYMENT_ID, settled)
             elif operation.startswith("batches_"):
                 variables["BATCH"] = await _new_batch(client, exporter.secret, operation)
+            elif operation.startswith("reconciliation_"):
+                variables["BREAK"] = await _new_break(simulated, shop)
             elif operation.startswith("webhooks_"):
                 variables["ENDPOINT"] = await _new_endpoint(client, exporter.secret)
                 text = text.replace(EVENT_ID, event)
@@ -250,6 +253,19 @@ async def _new_batch(client: httpx.AsyncClient, secret: str, operation: str) -> 
             headers=headers | {"content-type": "application/json"},
         )
     return batch_id
+
+
+async def _new_break(stack: Stack, shop: Shop) -> str:
+    """Write down a difference."""
+    value = ids.new_id()
+    await stack.fetch(
+        "INSERT INTO reconciliation_breaks (id, account, kind, subject, merchant_id, mode)"
+        " VALUES ($1, 'a', 'unexplained_charge', $2, $3, 'test')",
+        value,
+        value.hex,
+        shop.merchant_id,
+    )
+    return f"brk_{value.hex}"
 
 
 async def _new_endpoint(client: httpx.AsyncClient, secret: str) -> str:

@@ -137,6 +137,11 @@ class Reconciled:
         await processor.close()
         await pool.close()
 
+    @property
+    def env(self) -> dict[str, str]:
+        """Return the environment of a command."""
+        return self.stack.env | {"EASYPAY_AUTHORIZE_NET_TEST_URL": self.stack.simulator.wire}
+
     async def account(self) -> bytes:
         found: bytes = await self.stack.value(
             "SELECT account FROM processor_logins WHERE merchant_id = $1", self.shop.merchant_id

@@ -43,6 +43,8 @@ Scope = Literal[
     "batches:write",
     "customers:erase",
     "settlements:read",
+    "reconciliation:read",
+    "reconciliation:write",
 ]
 
 

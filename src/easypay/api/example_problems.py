@@ -8,11 +8,12 @@ from typing import Any, Final
 import msgspec
 
 from easypay import errors, ids
-from easypay.api import auth, exports, idempotency, paging, settlements
+from easypay.api import auth, exports, idempotency, paging, reconciliation, settlements
 from easypay.api.example_batches import BATCH_ID
 from easypay.api.example_stories import stories
 from easypay.api.examples import (
     AT,
+    BREAK_ID,
     CUSTOMER_ID,
     ENDPOINT_ID,
     KEY_ID,
@@ -106,6 +107,7 @@ _NOT_FOUND: Final = {
     "batches": f"there is no batch {BATCH_ID}",
     "settlements": settlements.NO_SUCH_BATCH,
     "settlements_of_payment": settlements.NO_SUCH_PAYMENT,
+    "reconciliation": reconciliation.NO_SUCH_BREAK,
     "webhooks": f"there is no webhook endpoint {ENDPOINT_ID}",
     "system": "there is no such page; see /docs",
 }
@@ -147,6 +149,7 @@ _WRONG_STATE: Final = {
         for move in ("start", "pause", "resume", "cancel")
     },
     "payments_refund": f"{PAYMENT_ID} is authorized; only a captured payment can be refunded.",
+    "reconciliation_match": f"{BREAK_ID} is cleared; only an open one can be matched.",
 }
 _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
     "payments_create": (
@@ -169,6 +172,7 @@ _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
     "batches_pause": (("unknown_field", "An unknown field", b'{"line": 100}'),),
     "batches_resume": (("unknown_field", "An unknown field", b'{"line": 100}'),),
     "batches_cancel": (("unknown_field", "An unknown field", b'{"line": 100}'),),
+    "reconciliation_match": (("reason", "No reason", b'{"reason": ""}'),),
     "webhooks_create": (("url", "No address", b'{"description": "shop"}'),),
     "webhooks_update": (("types", "Not a list", b'{"types": "payment.captured"}'),),
     "webhooks_rotate_secret": (("overlap", "A negative time", b'{"overlap_seconds": -1}'),),

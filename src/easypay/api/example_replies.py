@@ -22,6 +22,7 @@ from easypay.api.examples import (
     API_KEY_UUID,
     AT,
     ATTEMPT_UUID,
+    BREAK_UUID,
     CURSOR,
     CUSTOMER_UUID,
     ENDPOINT_UUID,
@@ -55,6 +56,9 @@ from easypay.payments.event_objects import API_VERSION, FeedEventView
 from easypay.payments.expansion import expanded, with_customer
 from easypay.payments.statistics import Bucket, Question, Statistics, nothing
 from easypay.payments.views import operation_view, payment_view, refund_view
+from easypay.reconciliation.model import Break
+from easypay.reconciliation.state import AccountState, OpenOfKind
+from easypay.reconciliation.views import break_view, state_view
 from easypay.settlement.lists import BrandSums, Settled, Settlement
 from easypay.settlement.statements import Sum, Sums
 from easypay.webhooks.model import Attempt, Endpoint
@@ -124,6 +128,7 @@ def _reads() -> dict[tuple[str, int], Examples]:
         | _statistics()
         | _settlements()
         | batch_replies()
+        | _reconciliation()
         | _webhooks()
         | _customers()
         | _administration()
@@ -338,6 +343,57 @@ def _twice(told: Mapping[str, Told]) -> duplicates.DuplicateGroupView:
             members=[Member(each.id, each.status, each.created_at) for each in (first, second)],
         )
     )
+
+
+def _reconciliation() -> dict[tuple[str, int], Examples]:
+    found = Break(
+        id=BREAK_UUID,
+        account=b"",
+        kind="unexplained_charge",
+        subject="60012345678",
+        state="open",
+        owner=None,
+        merchant_id=MERCHANT_UUID,
+        mode="test",
+        payment_id=None,
+        operation_id=None,
+        batch_id="12345678",
+        transaction_id="60012345678",
+        reference="INV-4711",
+        our_state=None,
+        our_minor=None,
+        our_currency=None,
+        their_state="settledSuccessfully",
+        their_minor=4_900,
+        their_currency="USD",
+        last4="1111",
+        happened_at=AT,
+        found_at=AT + timedelta(hours=1),
+        closed_at=None,
+        closed_by=None,
+        reason=None,
+    )
+    matched = msgspec.structs.replace(
+        found,
+        state="matched",
+        closed_at=AT + timedelta(hours=2),
+        closed_by="key_019b2f64a1d2700088f1c2a3b4d5e6f7",
+        reason="taken by telephone, invoice 4711",
+    )
+    read = AccountState(
+        bytes.fromhex("5d0f3a61c2b7"), AT, AT, AT + timedelta(seconds=4), None, age_s=0.0
+    )
+    told = state_view([read], [OpenOfKind("unexplained_charge", 1, found.found_at, 0.0)])
+    shown, closed = break_view(found), break_view(matched)
+    return {
+        ("reconciliation_state", 200): {"state": Example("One difference", as_json(told))},
+        ("reconciliation_list_breaks", 200): {
+            "page": Example("A charge that nobody explains", _page(shown)),
+            "last": Example("Nothing differs", _page()),
+        },
+        ("reconciliation_get", 200): {"break": Example("A difference", as_json(shown))},
+        ("reconciliation_match", 200): {"matched": Example("Explained", as_json(closed))},
+    }
 
 
 def _webhooks() -> dict[tuple[str, int], Examples]:

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from easypay import ids
-from easypay.api import admin, batches, customers, webhooks
+from easypay.api import admin, batches, customers, reconciliation, webhooks
 from easypay.api.paging import Cursors
 from easypay.merchants.model import Caller
 from easypay.mode import Mode
@@ -51,6 +51,8 @@ PAYMENT_ID: Final = ids.typed(ids.PAYMENT, example_id(ids.PAYMENT, "first"))
 MERCHANT_UUID: Final = example_id(ids.MERCHANT, "shop")
 MERCHANT_ID: Final = ids.typed(ids.MERCHANT, MERCHANT_UUID)
 ENDPOINT_UUID: Final = example_id(ids.ENDPOINT, "shop")
+BREAK_UUID: Final = example_id(ids.BREAK, "break", AT)
+BREAK_ID: Final = ids.typed(ids.BREAK, BREAK_UUID)
 ENDPOINT_ID: Final = ids.typed(ids.ENDPOINT, ENDPOINT_UUID)
 ATTEMPT_UUID: Final = example_id(ids.ATTEMPT, "first")
 ATTEMPT_ID: Final = ids.typed(ids.ATTEMPT, ATTEMPT_UUID)
@@ -205,6 +207,9 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
         "cvc": Example("With the card code", {"cvc": "123"}),
     },
     batches.ChangeBatch: {"change": Example("No fields", {})},
+    reconciliation.MatchBreak: {
+        "telephone": Example("Explained", {"reason": "taken by telephone, invoice 4711"})
+    },
     webhooks.CreateEndpoint: {
         "some": Example(
             "Some types",

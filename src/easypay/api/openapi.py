@@ -17,6 +17,7 @@ from easypay.api import (
     events,
     exports,
     payment_filters,
+    reconciliation,
     schemas,
     settlements,
 )
@@ -26,6 +27,7 @@ from easypay.api.example_problems import problem_examples
 from easypay.api.example_replies import export_examples, reply_examples
 from easypay.api.examples import (
     ATTEMPT_ID,
+    BREAK_ID,
     CURSOR,
     CUSTOMER_ID,
     ENDPOINT_ID,
@@ -61,6 +63,7 @@ TAGS: Final[Mapping[str, str]] = {
     "Payments": "Take, hold, capture, void and refund payments, and read what happened.",
     "Settlements": "What was paid out with which batch, and what banks took back.",
     "Customers": "Customers, and payment methods that the processor keeps for them.",
+    "Reconciliation": "What differs between the processor's books and EasyPay's.",
     "Batches": "Upload files of payments, captures, refunds and voids, and follow them.",
     "Events": "All that happens, in an order that never changes.",
     "Idempotency": "Find the payment that a request made when its answer was lost.",
@@ -75,6 +78,7 @@ _TAG_OF: Final = {
     "settlements": "Settlements",
     "customers": "Customers",
     "batches": "Batches",
+    "reconciliation": "Reconciliation",
     "events": "Events",
     "webhooks": "Webhooks",
 }
@@ -448,6 +452,24 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "The processor's id of the batch.",
         {"type": "string", "pattern": settlements.BATCH_ID},
         "12345678",
+    ),
+    "state": (
+        "query",
+        "Only differences in this state.",
+        {"type": "string", "enum": list(reconciliation.STATES)},
+        "open",
+    ),
+    "kind": (
+        "query",
+        "Only differences of this kind.",
+        {"type": "string", "enum": list(reconciliation.KINDS)},
+        None,
+    ),
+    "breaks.id": (
+        "path",
+        "The difference's id.",
+        {"type": "string", "pattern": "^brk_[0-9a-f]{32}$"},
+        BREAK_ID,
     ),
     "attempt_id": (
         "path",

@@ -17,6 +17,7 @@ from easypay.api import (
     exports,
     payment_filters,
     reading,
+    reconciliation,
     settlements,
     statistics,
     webhooks,
@@ -27,6 +28,7 @@ from easypay.customers.views import ErasureView, StoredCustomerView, StoredMetho
 from easypay.errors import EasyPayError
 from easypay.payments import requests
 from easypay.payments.views import EventView, OperationView, PaymentView, RefundView
+from easypay.reconciliation.views import BreakView, ReconciliationView
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -220,8 +222,8 @@ def _lines_of_batch(handler: str, summary: str, description: str) -> Route:
 
 
 TOPICS: Final = (
-    "payments", "settlements", "customers", "batches", "events", "webhooks", "idempotency",
-    "errors", "conventions", "testing", "administration",
+    "payments", "settlements", "reconciliation", "customers", "batches", "events", "webhooks",
+    "idempotency", "errors", "conventions", "testing", "administration",
     "objects", "system",
 )  # fmt: skip
 """The pages under /docs, in the order of their navigation."""
@@ -749,6 +751,46 @@ ROUTES: Final[tuple[Route, ...]] = (
         "errors",
         "Read what is wrong with a batch",
         "What is wrong with each line that cannot be run, and where.",
+    ),
+    Route(
+        f"GET {reconciliation.PATH}",
+        "reconciliation_state",
+        "Read the state of reconciliation",
+        "When the processor's books of each account were read, how far, and what is open, by kind.",
+        replies={200: ReconciliationView},
+        scope=reconciliation.READ,
+        errors=(*_WEBHOOKS, errors.ValidationFailed),
+    ),
+    Route(
+        f"GET {reconciliation.PATH}/breaks",
+        "reconciliation_list_breaks",
+        "List differences",
+        "What differs between the processor's books and EasyPay's, newest first, with both sides.",
+        replies={200: Page},
+        page_of=BreakView,
+        query=("limit", "cursor", "state", "kind"),
+        scope=reconciliation.READ,
+        errors=(*_WEBHOOKS, errors.ValidationFailed),
+    ),
+    Route(
+        f"GET {reconciliation.PATH}/breaks/{{id}}",
+        "reconciliation_get",
+        "Read a difference",
+        "Both sides, who sees to it, and how it ended.",
+        replies={200: BreakView},
+        scope=reconciliation.READ,
+        errors=(*_WEBHOOKS, errors.ValidationFailed, errors.NotFound),
+    ),
+    Route(
+        f"POST {reconciliation.PATH}/breaks/{{id}}/match",
+        "reconciliation_match",
+        "Match a difference",
+        "Closes an open difference that you can explain. The reason is kept in the audit entries. "
+        "Repeating the call changes nothing.",
+        body=reconciliation.MatchBreak,
+        replies={200: BreakView},
+        scope=reconciliation.WRITE,
+        errors=(*_WEBHOOKS, *_BODY, errors.NotFound, errors.InvalidState),
     ),
     Route(
         "POST /api/v1/webhook-endpoints",

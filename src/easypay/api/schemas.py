@@ -17,6 +17,7 @@ from easypay.payments.model import SETTLEMENT_STATES, Kind
 from easypay.payments.views import REFUND_METHODS, REFUND_STATUS
 from easypay.problems import Problem
 from easypay.processors.base import AvsMatch, CvvMatch, Retry
+from easypay.reconciliation.model import BreakKind, BreakState
 from easypay.webhooks.model import TYPES
 
 Schema = dict[str, Any]
@@ -133,6 +134,50 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "at_once": "How many lines may be under way at the same time.",
     "started_at": {"description": "When it first ran, or null.", "format": "date-time"},
     "ended_at": {"description": "When it ended, or null.", "format": "date-time"},
+    "Break.id": "The id. Ids sort by when the difference was found.",
+    "Break.kind": {
+        "description": "What differs.", "enum": list(BreakKind)},
+    "Break.state": {
+        "description": _line("""
+            `open`; `matched`: a person explained it; `cleared`: it is no more."""),
+        "enum": list(BreakState),
+    },
+    "Break.merchant_id": "The merchant.",
+    "Break.mode": "`test` or `live`.",
+    "Break.owner": "Who sees to it; null: nobody yet.",
+    "Break.payment_id": "The payment, if one is known.",
+    "Break.operation_id": "The operation whose reference it is, if one is known.",
+    "Break.transaction_id": "The processor's transaction.",
+    "Break.reference": "The invoice number at the processor; ours if the operation is known.",
+    "Break.reason": "Why it was matched, or how it cleared itself.",
+    "Break.ours": "What EasyPay says; all null if it knows nothing of it.",
+    "Break.theirs": "What the processor's books say.",
+    "batch_id": "The processor's batch in which it settled, if it has.",
+    "card_last4": "The last four digits, if they are known.",
+    "happened_at": {"description": "When the money moved.", "format": "date-time"},
+    "found_at": {"description": "When it was found first.", "format": "date-time"},
+    "closed_at": {"description": "When it was matched or cleared.", "format": "date-time"},
+    "closed_by": "Who matched it: a key's id or a name; `easypay` if it cleared itself.",
+    "Side.state": {
+        "description": "The payment's status or operation's state; the processor's own word.",
+        "enum": None,
+    },
+    "Side.amount": "The amount in minor units.",
+    "Side.currency": "ISO 4217; null if it is not known.",
+    "MatchBreak.reason": "Why it is explained: one line.",
+    "ReadBooks.account": "The account: the first digits of its fingerprint.",
+    "read_until": {
+        "description": "Every batch that settled before was read.", "format": "date-time"},
+    "last_started_at": {
+        "description": "When the books were read last; null: never.", "format": "date-time"},
+    "last_ended_at": {
+        "description": "When they were last read to their end.", "format": "date-time"},
+    "failure": "Why the last reading did not end; null if it did.",
+    "accounts": "Every account of the merchant in this mode.",
+    "open": "The open differences, by kind.",
+    "OpenBreaks.kind": {"description": "What differs.", "enum": list(BreakKind)},
+    "OpenBreaks.count": "How many are open.",
+    "oldest_found_at": {"description": "When the oldest was found.", "format": "date-time"},
     "endpoint": "The endpoint.",
     "event_id": "The event's id; messages about it have it as `webhook-id`.",
     "events": "How many events are sent again.",

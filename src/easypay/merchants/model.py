@@ -26,6 +26,7 @@ SCOPES: Final = (
     *("payments:export", "events:read", "webhooks:manage"),
     *("customers:read", "customers:write", "customers:erase", "batches:write"),
     "settlements:read",
+    *("reconciliation:read", "reconciliation:write"),
 )
 """All scopes. Whoever has a key that exports or follows the events can take everything, whoever
 manages webhooks can have it sent elsewhere, whoever reads customers gets their personal data, and

@@ -257,6 +257,7 @@ class _Run:
         async with self._transaction() as connection:
             await reading.listed(connection, self._account.key, batches)
             waiting = await reading.to_read(connection, self._account.key, batches)
+        failpoints.reach("reconcile_listed")
         for batch in waiting:
             await self._read_batch(reader, batch)
         unread = [batch.settled_at for batch in batches if not batch.closed]
@@ -280,6 +281,7 @@ class _Run:
                 failpoints.reach("reconcile_batch_noted")
         finally:
             spool.close()
+        failpoints.reach("reconcile_batch_read")
         self._result.batches += 1
         self._result.transactions += spool.lines
         await self._settled()
@@ -308,6 +310,7 @@ class _Run:
                 open_lines = await breaks.open_lines(connection, account, _MOST_LINES, MOST_ASKED)
         finally:
             unsettled.close()
+        failpoints.reach("reconcile_judged")
         self._result.transactions += unsettled.lines
         asked = Spool(self._now + timedelta(days=1))
         try:

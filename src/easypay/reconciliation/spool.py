@@ -147,7 +147,7 @@ class Spool:
         )
         self._file.seek(at_end)
         self._file.truncate()
-        await connection.execute("ANALYZE book_lines")
+        await connection.execute("ANALYZE book_lines (n, transaction_id)")
 
     def close(self) -> None:
         self._file.close()

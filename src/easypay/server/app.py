@@ -24,6 +24,7 @@ from easypay.api.observer import RequestObserver
 from easypay.api.paging import Cursors
 from easypay.api.payments import PaymentsApi
 from easypay.api.reading import ReadingApi
+from easypay.api.reconciliation import ReconciliationApi
 from easypay.api.repeats import Repeats
 from easypay.api.routing import build_router
 from easypay.api.settlements import SettlementsApi
@@ -462,6 +463,11 @@ class Gateway:
                 cursors=Cursors(vault.derive("cursors")),
                 fingerprinting=keyed_digest(vault.derive("request fingerprint")),
                 card_fingerprint=keyed_digest(vault.derive("card fingerprint")),
+            ),
+            "reconciliation": ReconciliationApi(
+                directory=self._directory,
+                pool=self._clients_pool,
+                cursors=Cursors(vault.derive("cursors")),
             ),
             "webhooks": WebhooksApi(
                 directory=self._directory,

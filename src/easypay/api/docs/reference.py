@@ -22,6 +22,7 @@ _VARIABLES: Final = {
     "/webhook-endpoints/{id}": "/webhook-endpoints/$ENDPOINT",
     "/batches/{id}": "/batches/$BATCH",
     "/settlements/{batch_id}": "/settlements/$BATCH_ID",
+    "/breaks/{id}": "/breaks/$BREAK",
     "/merchants/{id}": "/merchants/$MERCHANT",
     "/keys/{key_id}": "/keys/$KEY_ID",
     "/deliveries/{attempt_id}": "/deliveries/$ATTEMPT_ID",
@@ -37,6 +38,7 @@ _OBJECTS: Final = (
     *("Endpoint", "NewEndpoint", "Attempt", "Delivery", "SentRequest", "TestSent", "Redelivery"),
     *("Batch", "BatchSum"),
     *("Settlement", "SettlementTotal", "Sum", "Settled"),
+    *("Reconciliation", "ReadBooks", "OpenBreaks", "Break", "Side"),
     *("Problem", "BadField", "Currency"),
 )
 _FILES: Final = ("application/jsonl", "text/csv")
