@@ -79,7 +79,7 @@ from easypay.webhooks import endpoints, fan_out
 from easypay.webhooks import log as webhook_log
 from easypay.webhooks import queue as webhook_queue
 from easypay.webhooks.model import Back
-from plans import customer_rows
+from plans import customer_rows, settlement_rows
 from plans.explain import EXPLAINING, Explainer, Found, parents_of
 from plans.world import ACCOUNT, World
 
@@ -1379,7 +1379,31 @@ BATCHES: Final = (
 )  # fmt: skip
 
 
+def settlement_case(name: str, run: Run, **bounds: Any) -> Case:
+    """Return a case on a database with the processor's books. What fills it is not measured."""
+
+    async def measure(world: World, case: Case) -> Found:
+        await settlement_rows.fill(world)
+        return await world.explainer.explain(lambda: run(world))
+
+    return Case(name, run, measure=measure, **bounds)
+
+
+SETTLEMENT: Final = (
+    settlement_case("tell 300 payments of their settlement", settlement_rows.settle,
+         uses=("settled_transactions_untold", "settled_transactions_pkey", "payments_pkey",
+               "settlement_changes_pkey"),
+         buffers=20_000, sorts=500),
+    settlement_case("list settlements", settlement_rows.list_settlements,
+         uses=("settled_transactions_day", "settlement_changes_day"), buffers=1_000, sorts=1_000),
+    settlement_case("read a settlement", settlement_rows.read_settlement,
+         uses=("settled_transactions_day",), buffers=1_000),
+    settlement_case("what has settled of a payment", settlement_rows.of_payment,
+         uses=("settled_transactions_payment",)),
+)  # fmt: skip
+
+
 CASES: Final = (
     *HOT, *BY_ID, *LISTS, *FILTERS, *STATISTICS, *FEED, *EVENT_PAGES, *RESOLVER, *LATE, *MERCHANTS,
-    *CHORES, *BY_HAND, *WEBHOOKS, *CUSTOMERS, *BATCHES,
+    *CHORES, *BY_HAND, *WEBHOOKS, *CUSTOMERS, *BATCHES, *SETTLEMENT,
 )  # fmt: skip

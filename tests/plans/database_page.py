@@ -24,6 +24,7 @@ from plans.cases import (
     LISTS,
     MERCHANTS,
     RESOLVER,
+    SETTLEMENT,
     STATISTICS,
     WEBHOOKS,
     Case,
@@ -48,6 +49,7 @@ SECTIONS: Final = {
     "Webhooks": WEBHOOKS,
     "Customers": CUSTOMERS,
     "Batches": BATCHES,
+    "Settlement": SETTLEMENT,
     "By hand": BY_HAND,
 }
 _FIRST: Final = ("payments", "operations", "events")

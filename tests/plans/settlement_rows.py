@@ -1,0 +1,88 @@
+"""The processor's books of ten years, and what is asked of them."""
+
+from datetime import timedelta
+from typing import Any, Final
+
+from easypay.clock import now
+from easypay.mode import MODE
+from easypay.settlement import lists, settling
+from plans.world import World
+
+_UNTOLD: Final = 300
+"""Payments of the latest days that were not told yet."""
+_FILL: Final = """
+    INSERT INTO settled_transactions (account, batch_id, transaction_id, kind, status, reference,
+        amount_minor, currency, card_brand, last4, settled_at, merchant_id, mode, payment_id,
+        operation_id, order_reference, told)
+    SELECT l.account, 'b' || (p.created_at AT TIME ZONE 'UTC')::date, p.transaction_id, 'charge',
+           'settledSuccessfully', o.reference, p.captured_minor, p.currency, p.card_brand,
+           p.card_last4, date_trunc('day', p.created_at) + interval '23 hours', p.merchant_id,
+           p.mode, p.id, o.id, p.order_reference,
+           CASE WHEN row_number() OVER (PARTITION BY p.merchant_id ORDER BY p.id DESC) > $1
+                THEN 'settled' END
+      FROM payments p
+      JOIN processor_logins l ON l.merchant_id = p.merchant_id AND l.id = p.login_id
+      JOIN operations o ON o.merchant_id = p.merchant_id AND o.payment_id = p.id
+           AND o.kind IN ('sale', 'authorize') AND o.transaction_id = p.transaction_id
+     WHERE p.status = 'captured'
+    ON CONFLICT DO NOTHING
+"""
+_FILL_BATCHES: Final = """
+    INSERT INTO settled_batches (account, batch_id, settled_at, state, method, read_at)
+    SELECT DISTINCT account, batch_id, settled_at, 'settledSuccessfully', 'card', now()
+      FROM settled_transactions
+    ON CONFLICT DO NOTHING
+"""
+_FILL_CHANGES: Final = """
+    INSERT INTO settlement_changes (account, batch_id, transaction_id, number, became, amount_minor,
+        currency, merchant_id, mode, payment_id, operation_id, found_at)
+    SELECT account, batch_id, transaction_id, 1, 'charged_back', amount_minor, currency,
+           merchant_id, mode, payment_id, operation_id, settled_at
+      FROM (SELECT *, row_number() OVER (ORDER BY payment_id) AS n FROM settled_transactions) AS s
+     WHERE n % 20 = 0
+"""
+_BATCH: Final = """
+    SELECT account, batch_id, settled_at, payment_id FROM settled_transactions
+     WHERE merchant_id = $1 AND mode = $2 ORDER BY settled_at DESC LIMIT 1
+"""
+
+
+async def fill(w: World) -> None:
+    """Let every captured payment have settled on its day, and some be charged back."""
+    if await w.connection.fetchval("SELECT EXISTS (SELECT FROM settled_transactions)"):
+        return
+    await w.connection.execute(_FILL, _UNTOLD)
+    await w.connection.execute(_FILL_BATCHES)
+    await w.connection.execute(_FILL_CHANGES)
+    for table in ("settled_transactions", "settled_batches", "settlement_changes"):
+        await w.connection.execute(f"VACUUM ANALYZE {table}")
+
+
+async def _latest(w: World) -> Any:
+    return await w.connection.fetchrow(_BATCH, w.merchant_id, w.mode)
+
+
+async def settle(w: World) -> None:
+    account, *_ = await _latest(w)
+    await w.connection.execute(
+        "UPDATE settled_transactions SET settlement_state = 'charged_back' WHERE account = $1"
+        " AND told IS NULL AND transaction_id < '3'",
+        account,
+    )
+    assert await settling.settle(w.pool, account) > 0
+
+
+async def list_settlements(w: World) -> None:
+    _, _, settled_at, _ = await _latest(w)
+    since = settled_at - timedelta(days=30)
+    assert await lists.in_time(w.pool, w.merchant_id, MODE[w.mode], since, now())
+
+
+async def read_settlement(w: World) -> None:
+    _, batch_id, _, _ = await _latest(w)
+    assert await lists.one(w.pool, w.merchant_id, MODE[w.mode], batch_id)
+
+
+async def of_payment(w: World) -> None:
+    _, _, _, payment_id = await _latest(w)
+    assert await lists.of_payment(w.pool, w.merchant_id, MODE[w.mode], payment_id)
