@@ -1390,12 +1390,12 @@ def settlement_case(name: str, run: Run, **bounds: Any) -> Case:
 
 
 SETTLEMENT: Final = (
-    settlement_case("tell 300 payments of their settlement", settlement_rows.settle,
+    settlement_case("tell payments of their settlement", settlement_rows.settle,
          uses=("settled_transactions_untold", "settled_transactions_pkey", "payments_pkey",
                "settlement_changes_pkey"),
-         buffers=20_000, sorts=500),
+         buffers=12_000, sorts=500),
     settlement_case("list settlements", settlement_rows.list_settlements,
-         uses=("settled_transactions_day", "settlement_changes_day"), buffers=1_000, sorts=1_000),
+         uses=("settled_transactions_day", "settlement_changes_pkey"), buffers=1_000, sorts=1_000),
     settlement_case("read a settlement", settlement_rows.read_settlement,
          uses=("settled_transactions_day",), buffers=1_000),
     settlement_case("what has settled of a payment", settlement_rows.of_payment,

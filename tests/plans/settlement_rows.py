@@ -6,24 +6,22 @@ from typing import Any, Final
 from easypay.clock import now
 from easypay.mode import MODE
 from easypay.settlement import lists, settling
+from harness import connected
 from plans.world import World
 
-_UNTOLD: Final = 300
-"""Payments of the latest days that were not told yet."""
+# The merchant's payments of the latest days were not told yet.
 _FILL: Final = """
     INSERT INTO settled_transactions (account, batch_id, transaction_id, kind, status, reference,
         amount_minor, currency, card_brand, last4, settled_at, merchant_id, mode, payment_id,
         operation_id, order_reference, told)
     SELECT l.account, 'b' || (p.created_at AT TIME ZONE 'UTC')::date, p.transaction_id, 'charge',
-           'settledSuccessfully', o.reference, p.captured_minor, p.currency, p.card_brand,
+           'settledSuccessfully', left(p.id::text, 20), p.captured_minor, p.currency, p.card_brand,
            p.card_last4, date_trunc('day', p.created_at) + interval '23 hours', p.merchant_id,
-           p.mode, p.id, o.id, p.order_reference,
-           CASE WHEN row_number() OVER (PARTITION BY p.merchant_id ORDER BY p.id DESC) > $1
+           p.mode, p.id, p.id, p.order_reference,
+           CASE WHEN p.merchant_id <> $1 OR p.id < lowest_id_at(now() - interval '25 days')
                 THEN 'settled' END
       FROM payments p
       JOIN processor_logins l ON l.merchant_id = p.merchant_id AND l.id = p.login_id
-      JOIN operations o ON o.merchant_id = p.merchant_id AND o.payment_id = p.id
-           AND o.kind IN ('sale', 'authorize') AND o.transaction_id = p.transaction_id
      WHERE p.status = 'captured'
     ON CONFLICT DO NOTHING
 """
@@ -51,11 +49,12 @@ async def fill(w: World) -> None:
     """Let every captured payment have settled on its day, and some be charged back."""
     if await w.connection.fetchval("SELECT EXISTS (SELECT FROM settled_transactions)"):
         return
-    await w.connection.execute(_FILL, _UNTOLD)
-    await w.connection.execute(_FILL_BATCHES)
-    await w.connection.execute(_FILL_CHANGES)
-    for table in ("settled_transactions", "settled_batches", "settlement_changes"):
-        await w.connection.execute(f"VACUUM ANALYZE {table}")
+    async with connected(w.dsn) as connection:  # the world's own ends what takes long
+        await connection.execute(_FILL, w.merchant_id)
+        await connection.execute(_FILL_BATCHES)
+        await connection.execute(_FILL_CHANGES)
+        for table in ("settled_transactions", "settled_batches", "settlement_changes"):
+            await connection.execute(f"VACUUM ANALYZE {table}")
 
 
 async def _latest(w: World) -> Any:
@@ -65,8 +64,8 @@ async def _latest(w: World) -> Any:
 async def settle(w: World) -> None:
     account, *_ = await _latest(w)
     await w.connection.execute(
-        "UPDATE settled_transactions SET settlement_state = 'charged_back' WHERE account = $1"
-        " AND told IS NULL AND transaction_id < '3'",
+        "UPDATE settled_transactions SET settlement_state = 'charged_back'"
+        " WHERE account = $1 AND payment_id IS NOT NULL AND told IS DISTINCT FROM settlement_state",
         account,
     )
     assert await settling.settle(w.pool, account) > 0

@@ -109,8 +109,7 @@ INDEXES: Final[Mapping[str, Index]] = {
     ),
     **_of(
         "settlement_changes",
-        settlement_changes_pkey="the number of a change; what became of a transaction",
-        settlement_changes_day="statements: returns and chargebacks of a merchant's days",
+        settlement_changes_pkey="the number of a change; what became of a batch's transactions",
     ),
     **_of("account_books", account_books_pkey="the lease of whoever reads an account's books"),
     **_of(

@@ -14,37 +14,32 @@ Runner = Any
 
 # The batches of the merchant's accounts, which others may share: only its own rows are added up.
 # A batch's rows have its time, so the merchant's index finds them.
-_ROWS: Final = """
-    SELECT b.batch_id, b.settled_at, b.method, s.transaction_id, s.account, s.currency,
-           s.card_brand, s.kind, s.amount_minor
-      FROM settled_batches b
-      JOIN settled_transactions s ON s.account = b.account AND s.batch_id = b.batch_id
-           AND s.settled_at = b.settled_at AND s.merchant_id = $1 AND s.mode = $2
-     WHERE b.account IN (SELECT account FROM processor_logins WHERE merchant_id = $1 AND mode = $2)
-       AND {which}
-"""
-_CHANGES: Final = """
-    SELECT r.batch_id, r.settled_at, r.method, r.currency, r.card_brand, r.kind, c.amount_minor,
-           c.became
-      FROM settlement_changes c JOIN ({rows}) AS r USING (account, batch_id, transaction_id)
-     WHERE c.merchant_id = $1 AND c.mode = $2
-"""
-_BATCHES: Final = """
-    SELECT m.batch_id, m.settled_at, m.method, m.currency, m.card_brand, {moved} FROM (
-        SELECT batch_id, settled_at, method, currency, card_brand, kind, amount_minor,
-               NULL AS became FROM ({rows}) AS r
-        UNION ALL {changes}) AS m
+_BATCHES: Final = f"""
+    WITH batches AS MATERIALIZED (
+        SELECT b.account, b.batch_id, b.settled_at, b.method FROM settled_batches b
+         WHERE b.account IN
+               (SELECT account FROM processor_logins WHERE merchant_id = $1 AND mode = $2)
+           AND {{which}}
+    ), moves AS (
+        SELECT b.*, s.currency, s.card_brand, s.kind, s.amount_minor, NULL AS became
+          FROM batches b
+          JOIN settled_transactions s ON s.account = b.account AND s.batch_id = b.batch_id
+               AND s.settled_at = b.settled_at AND s.merchant_id = $1 AND s.mode = $2
+        UNION ALL
+        SELECT b.*, s.currency, s.card_brand, s.kind, c.amount_minor, c.became
+          FROM batches b
+          JOIN settlement_changes c ON c.account = b.account AND c.batch_id = b.batch_id
+               AND c.merchant_id = $1 AND c.mode = $2
+         CROSS JOIN LATERAL (
+               SELECT * FROM settled_transactions s
+                WHERE s.account = c.account AND s.batch_id = c.batch_id
+                  AND s.transaction_id = c.transaction_id LIMIT 1) AS s
+    )
+    SELECT m.batch_id, m.settled_at, m.method, m.currency, m.card_brand, {MOVED} FROM moves m
      GROUP BY 1, 2, 3, 4, 5 ORDER BY m.settled_at DESC, m.batch_id DESC, m.currency, m.card_brand
 """
-
-
-def _batches(which: str) -> str:
-    rows = _ROWS.format(which=which)
-    return _BATCHES.format(moved=MOVED, rows=rows, changes=_CHANGES.format(rows=rows))
-
-
-IN_TIME: Final = _batches("b.settled_at >= $3 AND b.settled_at < $4")
-ONE: Final = _batches("b.batch_id = $3")
+IN_TIME: Final = _BATCHES.format(which="b.settled_at >= $3 AND b.settled_at < $4")
+ONE: Final = _BATCHES.format(which="b.batch_id = $3")
 OF_PAYMENT: Final = """
     SELECT s.batch_id, s.settled_at, s.kind, s.operation_id, s.amount_minor, s.currency,
            s.transaction_id, s.settlement_state, s.change_code, s.change_message, s.changed_at

@@ -56,7 +56,8 @@ _CHANGES: Final = """
         message, amount_minor, currency, merchant_id, mode, payment_id, operation_id, happened_at)
     SELECT $1, batch_id, transaction_id,
            nth + coalesce((SELECT max(c.number) FROM settlement_changes c
-                            WHERE c.account = $1 AND c.transaction_id = i.transaction_id), 0),
+                            WHERE c.account = $1 AND c.batch_id = i.batch_id
+                              AND c.transaction_id = i.transaction_id), 0),
            became, code, message, amount_minor, currency, merchant_id, mode, payment_id,
            operation_id, happened_at
       FROM unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[],

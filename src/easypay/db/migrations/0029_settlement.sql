@@ -100,10 +100,9 @@ CREATE TABLE settlement_changes (
     operation_id    uuid,
     happened_at     timestamptz,               -- as the processor tells, if it does
     found_at        timestamptz NOT NULL DEFAULT db_now(),
-    PRIMARY KEY (account, transaction_id, number)
+    -- Serves the number of a change, and what became of a batch.
+    PRIMARY KEY (account, batch_id, transaction_id, number)
 );
--- Serves statements.
-CREATE INDEX settlement_changes_day ON settlement_changes (merchant_id, mode, found_at);
 
 -- A difference between the processor's books and ours, with both sides. Found once, however often the
 -- books are compared.
