@@ -1,5 +1,5 @@
 -- What the processor's books say: settled batches and their transactions, what became of them later,
--- and every difference from our own operations (docs/decisions/0046).
+-- and every difference from our own operations (docs/decisions/0051).
 --
 -- Everything here is added. A gateway that knows nothing of it goes on working beside it.
 
