@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check format bench bench-find bench-cache bench-work breadth growth recovery faults kills plans wheel lock clean
+.PHONY: help run test check format bench bench-find bench-cache bench-work breadth bench-books growth recovery faults kills year plans wheel lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-10s", $$2; $$1 = $$2 = ""; print }'
@@ -64,6 +64,15 @@ ROUNDS := 100
 
 kills: $(VENV)/.dev ## Kill gateways, workers and PostgreSQL at random under load; check that all happened once (ROUNDS=500 ARGS="--replay 7")
 	@PYTHONPATH=tests exec $(BIN)/python -m faults.kills --rounds $(ROUNDS) --first $(FIRST) --jobs $(JOBS) $(ARGS)
+
+DAYS := 365
+SEED := 1
+
+year: $(VENV)/.dev ## Live a year of a shop with faults; every cent that settled must be explained (DAYS=365 SEED=1)
+	@EASYPAY_YEAR_DAYS=$(DAYS) EASYPAY_YEAR_SEED=$(SEED) exec $(BIN)/python -m pytest -n 0 tests/reconciliation/test_year.py $(ARGS)
+
+bench-books: $(VENV)/.dev ## Measure the reconciliation of one large batch (ARGS="--transactions 100000")
+	@PYTHONPATH=tests exec $(BIN)/python -m reconciliation.measure $(ARGS)
 
 plans: $(VENV)/.dev ## Measure every statement on 200,000 payments over 120 months; renew docs/database.md (ARGS="--keep")
 	@PYTHONPATH=tests:tests/db exec $(BIN)/python -m plans $(ARGS)

@@ -79,7 +79,7 @@ from easypay.webhooks import endpoints, fan_out
 from easypay.webhooks import log as webhook_log
 from easypay.webhooks import queue as webhook_queue
 from easypay.webhooks.model import Back
-from plans import customer_rows, settlement_rows
+from plans import book_rows, customer_rows, settlement_rows
 from plans.explain import EXPLAINING, Explainer, Found, parents_of
 from plans.world import ACCOUNT, World
 
@@ -1389,6 +1389,16 @@ def settlement_case(name: str, run: Run, **bounds: Any) -> Case:
     return Case(name, run, measure=measure, **bounds)
 
 
+def book_case(name: str, run: Run, **bounds: Any) -> Case:
+    """Return a case on a database with many differences. What fills it is not measured."""
+
+    async def measure(world: World, case: Case) -> Found:
+        await book_rows.fill(world)
+        return await world.explainer.explain(lambda: run(world))
+
+    return Case(name, run, measure=measure, **bounds)
+
+
 SETTLEMENT: Final = (
     settlement_case("tell payments of their settlement", settlement_rows.settle,
          uses=("settled_transactions_untold", "settled_transactions_pkey", "payments_pkey",
@@ -1401,9 +1411,36 @@ SETTLEMENT: Final = (
     settlement_case("what has settled of a payment", settlement_rows.of_payment,
          uses=("settled_transactions_payment",)),
 )  # fmt: skip
+_IN_MEMORY: Final = "temporary tables of the lines are read whole, in chunks"
+RECONCILIATION: Final = (
+    book_case("which accounts are to be reconciled", book_rows.which_accounts_are_due,
+         reads_whole=("processor_logins", "account_books"), buffers=300, sorts=5_000,
+         because="every account is looked at: a row each"),
+    book_case("take, prolong and end the lease of an account's books", book_rows.take_lease,
+         uses=("account_books_pkey",)),
+    book_case("keep the list of batches", book_rows.keep_list_of_batches,
+         uses=("settled_batches_pkey",), buffers=2_000),
+    book_case("compare 200 lines of a batch", book_rows.compare_a_batch,
+         uses=("operations_pkey", "payments_pkey", "settled_transactions_pkey", "break_once"),
+         months=16, locks=120, buffers=200 * 40, sorts=1_000, reads_whole=book_rows.TEMPORARY,
+         because=_IN_MEMORY),
+    book_case("look for what of ours is in no list", book_rows.look_for_what_is_in_no_list,
+         uses=("operations_pkey",), months=16, locks=140, buffers=40_000, sorts=20_000,
+         reads_whole=book_rows.TEMPORARY, because=_IN_MEMORY),
+    book_case("differences of our own rows", book_rows.judge_our_own_rows,
+         uses=("unresolved_operations_account", "break_once", "late_charges_open"), months=4,
+         locks=200, buffers=40_000, sorts=5_000),
+    book_case("list differences", book_rows.list_breaks,
+         uses=("reconciliation_breaks_merchant",), buffers=300),
+    book_case("own and match a difference", book_rows.match_break,
+         uses=("reconciliation_breaks_pkey", "reconciliation_breaks_open"), buffers=400,
+         sorts=1_000),
+    book_case("count open differences", book_rows.count_open,
+         uses=("reconciliation_breaks_open",), buffers=400, sorts=1_000),
+)  # fmt: skip
 
 
 CASES: Final = (
     *HOT, *BY_ID, *LISTS, *FILTERS, *STATISTICS, *FEED, *EVENT_PAGES, *RESOLVER, *LATE, *MERCHANTS,
-    *CHORES, *BY_HAND, *WEBHOOKS, *CUSTOMERS, *BATCHES, *SETTLEMENT,
+    *CHORES, *BY_HAND, *WEBHOOKS, *CUSTOMERS, *BATCHES, *SETTLEMENT, *RECONCILIATION,
 )  # fmt: skip

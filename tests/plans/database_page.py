@@ -23,6 +23,7 @@ from plans.cases import (
     LATE,
     LISTS,
     MERCHANTS,
+    RECONCILIATION,
     RESOLVER,
     SETTLEMENT,
     STATISTICS,
@@ -50,6 +51,7 @@ SECTIONS: Final = {
     "Customers": CUSTOMERS,
     "Batches": BATCHES,
     "Settlement": SETTLEMENT,
+    "Reconciliation": RECONCILIATION,
     "By hand": BY_HAND,
 }
 _FIRST: Final = ("payments", "operations", "events")

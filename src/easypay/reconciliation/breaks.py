@@ -11,6 +11,7 @@ from uuid import UUID
 
 from easypay.db.partitions import within_months
 from easypay.payments.audit_log import write_down
+from easypay.payments.resolver_rows import joins
 from easypay.processors.books import BookLine
 from easypay.reconciliation.matching import LATER, OLD_AFTER, Account
 from easypay.reconciliation.model import ABOUT_LINES, BREAK_COLUMNS, Break, BreakKind
@@ -20,6 +21,8 @@ Runner = Any
 ITSELF: Final = "easypay"
 """Who closes a difference that is no more."""
 UNPROVEN_AFTER: Final = "24 hours"
+MOST_OF_OURS: Final = 1_000
+"""Rows of ours that are written in a run, for each kind."""
 
 # A UUIDv7 as `ids.new_id` makes them, by the database's clock.
 _NEW_ID: Final = (
@@ -108,7 +111,7 @@ _ABSENT: Final = """
                               AND CASE o.kind WHEN 'refund' THEN s.operation_id = o.id
                                               ELSE s.kind = 'charge' END)
     )
-    SELECT o.merchant_id, o.id, o.reference,
+    SELECT o.merchant_id, o.id, o.payment_id, o.reference,
            CASE o.kind WHEN 'refund' THEN o.transaction_id ELSE p.transaction_id END
       FROM left_over o
      CROSS JOIN LATERAL (SELECT * FROM payments p
@@ -124,35 +127,32 @@ _ABSENT: Final = """
      ORDER BY o.id LIMIT $6
 """
 _OPEN_OURS: Final = """
-    SELECT b.merchant_id, b.operation_id AS id, b.reference, b.transaction_id
+    SELECT b.merchant_id, b.operation_id, b.payment_id, b.reference, b.transaction_id
       FROM reconciliation_breaks b
      WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($2::text[])
      ORDER BY b.found_at LIMIT $3
 """
 _NOTE_OURS: Final = f"""
     WITH asked AS (
-        SELECT * FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::text[])
-                   AS a(kind, merchant_id, operation_id, transaction_id, their_state)
+        SELECT * FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[],
+                             $7::text[])
+            AS u(kind, merchant_id, operation_id, payment_id, transaction_id, their_state)
     ), found AS (
-        SELECT $1::bytea AS account, a.kind, o.reference AS subject, o.merchant_id, o.mode,
-               o.payment_id, o.id AS operation_id, NULL::text AS batch_id, a.transaction_id,
+        SELECT $1::bytea AS account, u.kind, o.reference AS subject, o.merchant_id, o.mode,
+               o.payment_id, o.id AS operation_id, NULL::text AS batch_id, u.transaction_id,
                o.reference,
                CASE o.kind WHEN 'refund' THEN o.state ELSE p.status END AS our_state,
                CASE o.kind WHEN 'refund' THEN o.amount_minor
                            WHEN 'authorize' THEN p.authorized_minor
                            ELSE p.captured_minor END AS our_minor,
-               o.currency AS our_currency, a.their_state, NULL::bigint AS their_minor,
+               o.currency AS our_currency, u.their_state, NULL::bigint AS their_minor,
                NULL::text AS their_currency, p.card_last4 AS last4, o.begun_at AS happened_at
-          FROM asked a
-         CROSS JOIN LATERAL (SELECT * FROM operations o WHERE o.merchant_id = a.merchant_id
-                                AND o.id = a.operation_id AND {{operations}} LIMIT 1) o
-         CROSS JOIN LATERAL (SELECT * FROM payments p WHERE p.merchant_id = o.merchant_id
-                                AND p.mode = o.mode AND p.id = o.payment_id LIMIT 1) p
+          FROM asked u {{joins}}
          WHERE o.state = 'approved' AND p.active_operation IS NULL
            AND CASE o.kind WHEN 'refund' THEN true WHEN 'authorize' THEN p.status = 'authorized'
                            ELSE p.status = 'captured' END
-           AND (a.kind <> 'missing_at_processor'
-                OR coalesce(o.finished_at, o.begun_at) < db_now() - $7::interval)
+           AND (u.kind <> 'missing_at_processor'
+                OR coalesce(o.finished_at, o.begun_at) < db_now() - $8::interval)
     )
     {_WRITE}
 """
@@ -170,24 +170,27 @@ _CLEAR_CHANGED: Final = """
            reason = 'the payment is ' || p.status || ' here now'
       FROM payments p
      WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($2::text[])
-       AND p.merchant_id = b.merchant_id AND p.mode = b.mode AND p.id = b.payment_id
+       AND p.merchant_id = b.merchant_id AND p.mode = b.mode AND p.id = b.payment_id AND {months}
        AND b.our_state IN ('authorized', 'captured') AND p.status <> b.our_state
        AND p.active_operation IS NULL
 """
 
+_UNPROVEN_IDS: Final = f"""
+    SELECT merchant_id, operation_id, payment_id FROM unresolved_operations
+     WHERE account = $1 AND NOT held AND NOT not_sent
+       AND since < db_now() - interval '{UNPROVEN_AFTER}'
+     ORDER BY since LIMIT $2
+"""
 _UNPROVEN: Final = f"""
     WITH found AS (
         SELECT $1::bytea AS account, 'unknown_unproven' AS kind, o.reference AS subject,
                o.merchant_id, o.mode, o.payment_id, o.id AS operation_id, NULL::text AS batch_id,
                o.transaction_id, o.reference, o.state AS our_state, o.amount_minor AS our_minor,
                o.currency AS our_currency, NULL::text AS their_state, NULL::bigint AS their_minor,
-               NULL::text AS their_currency, NULL::text AS last4, o.begun_at AS happened_at
-          FROM unresolved_operations u
-         CROSS JOIN LATERAL (SELECT * FROM operations o WHERE o.merchant_id = u.merchant_id
-                                AND o.id = u.operation_id LIMIT 1) o
-         WHERE u.account = $1 AND NOT u.held AND NOT u.not_sent
-           AND u.since < db_now() - interval '{UNPROVEN_AFTER}'
-           AND o.state IN ('in_flight', 'unknown')
+               NULL::text AS their_currency, p.card_last4 AS last4, o.begun_at AS happened_at
+          FROM unnest($2::uuid[], $3::uuid[], $4::uuid[])
+                   AS u(merchant_id, operation_id, payment_id) {{joins}}
+         WHERE o.state IN ('in_flight', 'unknown')
     )
     {_WRITE}
 """
@@ -199,6 +202,10 @@ _PROVEN: Final = f"""
        AND NOT EXISTS (SELECT FROM unresolved_operations u
                         WHERE u.merchant_id = b.merchant_id AND u.operation_id = b.operation_id)
 """
+_LATE_IDS: Final = """
+    SELECT merchant_id, operation_id, payment_id FROM late_charges
+     WHERE state = 'needs_person' AND merchant_id = ANY($1::uuid[]) ORDER BY found_at LIMIT $2
+"""
 _LATE: Final = f"""
     WITH found AS (
         SELECT $1::bytea AS account, 'late_charge_open' AS kind, c.transaction_id AS subject,
@@ -206,12 +213,11 @@ _LATE: Final = f"""
                c.transaction_id, o.reference, p.status AS our_state, NULL::bigint AS our_minor,
                c.currency AS our_currency, c.kind AS their_state, c.amount_minor AS their_minor,
                c.currency AS their_currency, p.card_last4 AS last4, c.found_at AS happened_at
-          FROM late_charges c
-         CROSS JOIN LATERAL (SELECT * FROM payments p WHERE p.merchant_id = c.merchant_id
-                                AND p.mode = c.mode AND p.id = c.payment_id LIMIT 1) p
-         CROSS JOIN LATERAL (SELECT * FROM operations o WHERE o.merchant_id = c.merchant_id
-                                AND o.id = c.operation_id LIMIT 1) o
-         WHERE c.state = 'needs_person' AND c.merchant_id = ANY($2::uuid[])
+          FROM unnest($2::uuid[], $3::uuid[], $4::uuid[])
+                   AS u(merchant_id, operation_id, payment_id)
+          JOIN late_charges c ON c.merchant_id = u.merchant_id
+           AND c.operation_id = u.operation_id {{joins}}
+         WHERE c.state = 'needs_person'
            AND p.login_id IN (SELECT l.id FROM processor_logins l WHERE l.account = $1)
     )
     {_WRITE}
@@ -234,6 +240,7 @@ class Ours(NamedTuple):
 
     merchant_id: UUID
     operation_id: UUID
+    payment_id: UUID
     reference: str
     transaction_id: str | None
 
@@ -251,6 +258,10 @@ class Written(NamedTuple):
 
     new: Counter[str]
 
+    @classmethod
+    def none(cls) -> "Written":
+        return cls(Counter())
+
     def add(self, rows: Iterable[Any]) -> None:
         for row in rows:
             self.new[row["kind"]] += row["new"]
@@ -264,9 +275,15 @@ async def note(connection: Any, account: Account, written: Written) -> None:
 
 async def note_ours(connection: Any, account: Account, written: Written) -> None:
     """Write and clear the differences that begin with rows of ours."""
-    written.add(await connection.fetch(_UNPROVEN, account.key))
+    for statement, found in (
+        (_UNPROVEN, await connection.fetch(_UNPROVEN_IDS, account.key, MOST_OF_OURS)),
+        (_LATE, await connection.fetch(_LATE_IDS, account.merchants, MOST_OF_OURS)),
+    ):
+        if found:
+            merchants, operations, payments = zip(*found, strict=True)
+            text = statement.format(joins=joins(operations, payments))
+            written.add(await connection.fetch(text, account.key, merchants, operations, payments))
     await connection.execute(_PROVEN, account.key)
-    written.add(await connection.fetch(_LATE, account.key, account.merchants))
     await connection.execute(_LATE_CLOSED, account.key)
 
 
@@ -301,21 +318,24 @@ async def note_asked(
     """Write and clear what the processor said of operations that the books do not show."""
     found = [each for each in asked if each.kind is not None]
     if found:
-        statement = _NOTE_OURS.format(
-            operations=within_months("o.id", [each.ours.operation_id for each in found])
-        )
+        operations = [each.ours.operation_id for each in found]
+        payments = [each.ours.payment_id for each in found]
+        statement = _NOTE_OURS.format(joins=joins(operations, payments))
         written.add(
             await connection.fetch(
                 statement,
                 account.key,
                 [each.kind for each in found],
                 [each.ours.merchant_id for each in found],
-                [each.ours.operation_id for each in found],
+                operations,
+                payments,
                 [each.ours.transaction_id for each in found],
                 [each.their_state for each in found],
                 OLD_AFTER,
             )
         )
+    if not asked:
+        return
     await connection.execute(
         _CLEAR_OURS,
         account.key,
@@ -324,7 +344,8 @@ async def note_asked(
         [f"the processor has it as {each.their_state}" for each in asked],
         _OUR_KINDS,
     )
-    await connection.execute(_CLEAR_CHANGED, account.key, _OUR_KINDS)
+    months = within_months("p.id", [each.ours.payment_id for each in asked])
+    await connection.execute(_CLEAR_CHANGED.format(months=months), account.key, _OUR_KINDS)
 
 
 _OPEN_LINES: Final = """

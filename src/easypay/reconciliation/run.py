@@ -14,7 +14,6 @@ meets nothing new writes nothing but its own times.
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -89,7 +88,7 @@ _ACCOUNT: Final = """
            min(mode) AS mode, (SELECT db_now()) AS now
       FROM processor_logins WHERE account = $1
 """
-_TAKE: Final = """
+TAKE: Final = """
     INSERT INTO account_books AS a
         (account, read_until, reader, leased_until, last_started_at)
     VALUES ($1, $2, $3, db_now() + make_interval(secs => $4), db_now())
@@ -99,18 +98,18 @@ _TAKE: Final = """
      WHERE a.leased_until IS NULL OR a.leased_until <= db_now()
  RETURNING true
 """
-_RENEW: Final = """
+RENEW: Final = """
     UPDATE account_books SET leased_until = db_now() + make_interval(secs => $3)
      WHERE account = $1 AND reader = $2 AND leased_until > db_now()
  RETURNING true
 """
 # The lease goes on being renewed meanwhile. A process that is stopped loses its transaction long
 # before its lease: the database ends transactions that are idle for ten seconds.
-_HOLD: Final = """
+HOLD: Final = """
     SELECT FROM account_books
      WHERE account = $1 AND reader = $2 AND leased_until > db_now() FOR KEY SHARE
 """
-_END: Final = """
+END: Final = """
     UPDATE account_books
        SET leased_until = NULL, reader = NULL, last_failure = $3::text,
            last_ended_at = CASE WHEN $3::text IS NULL THEN db_now() ELSE last_ended_at END,
@@ -118,13 +117,15 @@ _END: Final = """
      WHERE account = $1 AND reader = $2
 """
 _DUE: Final = """
-    SELECT l.account FROM (SELECT DISTINCT account FROM processor_logins) l
+    SELECT l.account
+      FROM (SELECT account, min(created_at) AS since FROM processor_logins GROUP BY account) l
       LEFT JOIN account_books a ON a.account = l.account
      WHERE (a.leased_until IS NULL OR a.leased_until <= db_now())
-       AND (a.last_started_at IS NULL OR a.leased_until <= db_now()
+       AND (a.leased_until <= db_now()
             OR a.last_failure IS NOT NULL
-               AND a.last_started_at <= db_now() - make_interval(secs => least($1, $2))
-            OR a.last_started_at <= db_now() - make_interval(secs => $1)
+               AND a.last_started_at
+                   <= db_now() - make_interval(secs => least($1::float8, $2::float8))
+            OR coalesce(a.last_started_at, l.since) <= db_now() - make_interval(secs => $1::float8)
             OR a.wanted_at <= db_now() AND a.last_started_at < a.wanted_at)
      ORDER BY a.last_started_at NULLS FIRST, l.account
 """
@@ -164,7 +165,7 @@ class Reconciliation:
         account = Account(key, row["merchants"], row["known_since"] - _MARGIN)
         now: datetime = row["now"]
         since, until = span or (max(now - LOOK_BACK, account.known_since - _OVERLAP), now)
-        taken = await self._pool.fetchval(_TAKE, key, since, reader_id, LEASE_S)
+        taken = await self._pool.fetchval(TAKE, key, since, reader_id, LEASE_S)
         if taken is None:
             return None
         renewing = asyncio.create_task(self._renew(key, reader_id))
@@ -185,7 +186,7 @@ class Reconciliation:
             raise
         finally:
             renewing.cancel()
-            await self._pool.execute(_END, key, reader_id, result.failure, read_until)
+            await self._pool.execute(END, key, reader_id, result.failure, read_until)
         result.new_breaks = {kind: count for kind, count in one.written.new.items() if count}
         if result.new_breaks:
             found = ", ".join(f"{count} {kind}" for kind, count in result.new_breaks.items())
@@ -215,7 +216,7 @@ class Reconciliation:
         while True:
             await asyncio.sleep(_RENEW_S)
             try:
-                if await self._pool.fetchval(_RENEW, key, reader_id, LEASE_S) is None:
+                if await self._pool.fetchval(RENEW, key, reader_id, LEASE_S) is None:
                     return
             except Exception as error:  # noqa: BLE001 - the lease ends by itself
                 log.warning("a lease was not renewed: %s: %s", type(error).__name__, error)
@@ -239,7 +240,7 @@ class _Run:
         self._now = now
         self._result = result
         self._changed = changed
-        self.written = Written(Counter())
+        self.written = Written.none()
 
     async def reconcile(self, reader: Reader, since: datetime, until: datetime) -> datetime:
         """Do all of it. Returns the time before which every batch was read."""
@@ -334,7 +335,7 @@ class _Run:
     async def _transaction(self) -> AsyncIterator[Any]:
         """A transaction in which the lease is ours. Raises LeaseLost."""
         async with self._pool.acquire() as connection, connection.transaction():
-            if await connection.fetchrow(_HOLD, self._account.key, self._reader_id) is None:
+            if await connection.fetchrow(HOLD, self._account.key, self._reader_id) is None:
                 raise LeaseLost
             yield connection
 

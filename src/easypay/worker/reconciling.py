@@ -15,7 +15,7 @@ from easypay.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY_S: Final = 15.0
+LOOK_EVERY_S: Final = 5.0
 """How soon an account whose books are wanted is read."""
 
 
