@@ -3,7 +3,7 @@ cleared by itself when the other side arrives."""
 
 import asyncio
 
-from harness import MASTERCARD
+from harness import MASTERCARD, card
 
 from .reconciled import DAY_S, Reconciled
 
@@ -274,6 +274,44 @@ async def test_books_that_are_closed_to_us_are_a_failure_with_a_reason(books: Re
     assert (row["last_failure"], row["last_ended_at"]) == (result.failure, None)
     await books.stack.simulator.post("/settings", login=books.shop.login, reporting=True)
     assert (await books.run()).failure is None
+
+
+async def test_of_a_shared_account_nobody_sees_what_is_nobody_s(books: Reconciled) -> None:
+    await books.shop.paid(25_00)
+    other = await books.stack.shop(books.stack.only_gateway)
+    await books.stack.set_account(other, login=books.shop.login)
+    paid = await other.paid(26_00, payment_method=card(MASTERCARD))
+    own = await books.portal.charge(7_77)
+    reference = await books.stack.value(
+        "SELECT reference FROM operations WHERE merchant_id = $1", other.merchant_id
+    )
+    twice = await books.portal.charge(paid["amount"], reference)
+    await books.time.advance(3600)
+    assert (await books.run()).new_breaks == {"unexplained_charge": 1, "doubled": 1}
+    assert await books.breaks("kind", "transaction_id", "merchant_id") == [
+        ("doubled", twice, other.merchant_id),
+        ("unexplained_charge", own, None),
+    ]
+    await other.client.aclose()
+
+
+async def test_a_batch_that_cannot_be_read_stands_in_the_way_of_no_other(
+    books: Reconciled,
+) -> None:
+    first = await books.shop.paid(25_00)
+    await books.settle()
+    second = await books.shop.paid(26_00)
+    await books.settle()
+    for _ in range(3):  # every try of the first batch
+        await books.stack.simulator.fault(
+            "garbage", books.shop.login, method="getTransactionListRequest"
+        )
+    result = await books.reconciliation.run(await books.account())
+    assert result is not None
+    assert (result.batches, "batch" in (result.failure or "")) == (1, True)
+    assert (await books.shop.payment(second["id"]))["settlement_state"] == "settled"
+    assert (await books.run()).batches == 1
+    assert (await books.shop.payment(first["id"]))["settlement_state"] == "settled"
 
 
 async def test_one_process_at_a_time_reads_an_account(books: Reconciled) -> None:

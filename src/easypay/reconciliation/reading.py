@@ -9,7 +9,7 @@ process killed anywhere leaves a batch as it was or as it is.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -68,7 +68,7 @@ class Reader(NamedTuple):
         return failure
 
     async def ask(
-        self, transaction_ids: Sequence[str], spool: Spool
+        self, transaction_ids: Iterable[str], spool: Spool
     ) -> dict[str, BookLine | Unread]:
         """Ask about transactions one by one, and add what is found to the spool. Returns each, or
         why it is not told."""
@@ -99,11 +99,11 @@ class Reader(NamedTuple):
         async for page in pages:
             if isinstance(page, Unread):
                 return page
-            untold = [
+            untold = {
                 line.transaction_id
                 for line in page
                 if line.meaning in MOVED and (line.kind is None or line.meaning == "returned")
-            ]
+            }
             spool.add(
                 (line for line in page if line.transaction_id not in untold), batch_id, settled_at
             )

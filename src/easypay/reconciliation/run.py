@@ -113,7 +113,7 @@ END: Final = """
     UPDATE account_books
        SET leased_until = NULL, reader = NULL, last_failure = $3::text,
            last_ended_at = CASE WHEN $3::text IS NULL THEN db_now() ELSE last_ended_at END,
-           read_until = CASE WHEN $3::text IS NULL THEN $4 ELSE read_until END
+           read_until = greatest(read_until, $4)
      WHERE account = $1 AND reader = $2
 """
 _DUE: Final = """
@@ -170,9 +170,10 @@ class Reconciliation:
             return None
         renewing = asyncio.create_task(self._renew(key, reader_id))
         one = _Run(self._pool, account, reader_id, now, result, self._changed)
-        read_until = since
+        read_until: datetime | None = None
         try:
-            read_until = await one.reconcile(await self._reader(key, one), since, until)
+            reached = await one.reconcile(await self._reader(key, one), since, until)
+            read_until = None if span else reached
         except Unreadable as error:
             result.failure = str(error)
             if error.refused:
@@ -240,13 +241,19 @@ class _Run:
         self._now = now
         self._result = result
         self._changed = changed
+        self._failure: Unreadable | None = None
         self.written = Written.none()
 
     async def reconcile(self, reader: Reader, since: datetime, until: datetime) -> datetime:
-        """Do all of it. Returns the time before which every batch was read."""
+        """Do all of it. Returns the time before which every batch was read.
+
+        A batch that cannot be read stands in the way of no other: it is the failure at the end.
+        """
         read_until = await self._read_batches(reader, since, until)
         await self._compare_unsettled(reader)
         await self._settled()
+        if self._failure is not None:
+            raise self._failure
         return read_until
 
     # batches
@@ -260,7 +267,12 @@ class _Run:
             waiting = await reading.to_read(connection, self._account.key, batches)
         failpoints.reach("reconcile_listed")
         for batch in waiting:
-            await self._read_batch(reader, batch)
+            try:
+                await self._read_batch(reader, batch)
+            except Unreadable as error:
+                if error.refused:
+                    raise
+                self._failure = error
         unread = [batch.settled_at for batch in batches if not batch.closed]
         return min([*unread, until])
 
@@ -269,7 +281,8 @@ class _Run:
         try:
             failure = await reader.batch(batch.batch_id, batch.settled_at, spool)
             if failure is not None:
-                raise Unreadable(failure)
+                reason = f"batch {batch.batch_id}: {failure.reason}"
+                raise Unreadable(Unread(reason=reason, refused=failure.refused))
             async with self._transaction() as connection:
                 failpoints.reach("reconcile_batch_begun")
                 account = self._account
