@@ -57,6 +57,15 @@ async def test_a_payment_and_its_refund_settle_once(shared_stack: Stack, shop: S
     assert await audit(shared_stack, shop) == []
 
 
+async def test_settling_a_payment_changes_no_index(shared_stack: Stack) -> None:
+    """So its row's new version stays on its page, and the hot path's indexes are as they were."""
+    indexes = await shared_stack.fetch(
+        "SELECT indexdef FROM pg_indexes WHERE tablename ~ '^payments_2'"
+        " AND indexdef ~ 'settle|version|updated_at'"
+    )
+    assert indexes == []
+
+
 async def test_events_show_the_payment_as_it_was_at_each_step(
     shared_stack: Stack, shop: Shop
 ) -> None:
