@@ -23,6 +23,8 @@ SPECIAL = {
         "api/duplicates.py": "purchases with different orders are no duplicates",
         "payments/duplicates.py": "the same",
         "payments/duplicate_report.py": "the same",
+        "settlement/statements.py": "statements can be by order",
+        "command_line/statement.py": "the same",
     },
     "customer_reference": {
         "payments/begin.py": "it may come as customer.reference, too",

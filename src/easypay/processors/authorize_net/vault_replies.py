@@ -292,10 +292,9 @@ def _checked(ids: MethodIds, direct: str) -> VaultedMethod:
     if not _MASKED.fullmatch(number):  # a delimiter within a text moves all that follows
         return VaultedMethod(ids=ids, type="card")
     known, last4 = wire.card(brand.replace(" ", ""), number)
-    is_bank = brand.lower() == "echeck"
-    return VaultedMethod(
-        ids=ids, type="bank_account" if is_bank else "card", last4=last4, brand=known
-    )
+    if brand.lower() == wire.ECHECK:
+        return VaultedMethod(ids=ids, type="bank_account", last4=last4)
+    return VaultedMethod(ids=ids, type="card", last4=last4, brand=known)
 
 
 def _unsuccessful(answer: Answer) -> VaultRefused | VaultUnknown:
