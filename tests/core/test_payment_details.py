@@ -25,6 +25,8 @@ SPECIAL = {
         "payments/duplicate_report.py": "the same",
         "settlement/statements.py": "statements can be by order",
         "command_line/statement.py": "the same",
+        "processors/books.py": "the processor's books have it, too",
+        "reconciliation/matching.py": "it goes with what has settled",
     },
     "customer_reference": {
         "payments/begin.py": "it may come as customer.reference, too",

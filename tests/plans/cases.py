@@ -263,7 +263,7 @@ HOT: Final = (
         uses=("payments_pkey", "idempotency_keys_pkey"), locks=FAST_LOCKS),
     hot("record outcomes", statements.RECORD_CHANGES, outcomes,
         uses=("payments_pkey", "unresolved_operations_pkey"), locks=FAST_LOCKS, buffers=60 * GROUP),
-    hot("record outcomes of queued operations", statements.RECORD_QUEUED_CHANGES, outcomes,
+    hot("record outcomes of queued operations", queue_rows.RECORD_QUEUED_CHANGES, outcomes,
         uses=("payments_pkey", "queued_operations_pkey"), locks=FAST_LOCKS, buffers=60 * GROUP),
     hot("read payments by id", statements.READ, keys_of_payments,
         uses=("payments_pkey",), locks=FAST_LOCKS, buffers=8 * GROUP),

@@ -15,7 +15,7 @@ from easypay import clock
 from easypay.db.connections import Lane
 from easypay.db.embedded import Cluster
 from easypay.db.work_list import statement_of
-from easypay.payments import queue_claims, queue_rows, statements
+from easypay.payments import queue_claims, queue_rows
 from easypay.payments.queue_rows import QUEUED
 from harness import new_database
 
@@ -32,7 +32,7 @@ _WHOLE = {
 _NAMED = ("claim", "finish", "postpone", "park")
 STATEMENTS = {name: statement_of(QUEUED, name) for name in _NAMED} | {
     "claim of merchants": queue_claims.STATEMENTS[queue_claims.CLAIM_OF],
-    "record": statements.RECORD_QUEUED.format(**_TABLES),
+    "record": queue_rows.RECORD_QUEUED.format(**_TABLES),
     "leave": queue_rows.LEAVE_LIST.format(**_TABLES),
     "begin": queue_rows.BEGIN_QUEUED_PAYMENTS.format(**_TABLES),
     "begin follow-ups": queue_rows.BEGIN_QUEUED_FOLLOW_UPS.format(**_TABLES),

@@ -220,7 +220,7 @@ def _method_deleted(shop: TrialShop, _: Stage) -> None:
 
 def _method_expiring(shop: TrialShop, stage: Stage) -> None:
     method, now = shop.stored_method(), clock.now()
-    expiry = {"exp_month": now.month, "exp_year": now.year - 1}
+    expiry = {"exp_month": now.month, "exp_year": now.year}  # at the end of this month
     shop.send("PATCH", f"/payment_methods/{method['id']}", expiry)
     stage.tell_of_expiring()
 

@@ -1,6 +1,6 @@
 """Tells merchants of stored cards that expire soon: `payment_method.expiring`, once per card.
 
-A pass runs once a day, in one process at a time, under a lease. A card is told of from 30 days
+A pass runs once a day, in one process at a time, under a lease. A card is told of from 31 days
 before its last month ends. A new expiry date makes it a card that was not told of.
 """
 

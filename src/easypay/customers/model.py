@@ -14,7 +14,7 @@ MOST_METHODS: Final = 100
 """Stored methods of one customer, at all of its profiles together."""
 MOST_OF_PROFILE: Final = 10
 """Methods that the processor keeps in one profile. The next one makes another profile."""
-EXPIRES_SOON_DAYS: Final = 30
+EXPIRES_SOON_DAYS: Final = 31
 """How long before the end of a card's last month the merchant is told of it, in days."""
 
 

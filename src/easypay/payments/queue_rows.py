@@ -9,6 +9,7 @@ The operation is locked first and the payment second, as in `statements.RECORD`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -33,10 +34,12 @@ from easypay.payments.model import (
 from easypay.payments.statements import (
     FOLLOW_UP_ALLOWED,
     NEW_PAYMENT_COLUMNS,
+    RECORD_CHANGES,
     Statement,
     begin_payments_arguments,
     insert_operations,
     new_payment_values,
+    record_sql,
 )
 
 Runner = Any
@@ -497,6 +500,18 @@ async def queue_begun(
 # the end of the work -----------------------------------------------------------------------------
 
 
+# ANY: see `db.work_list`.
+RECORD_QUEUED: Final = record_sql(
+    """, left_the_queue AS (
+        DELETE FROM queued_operations q USING finished f
+         WHERE q.merchant_id = ANY (ARRAY[f.merchant_id])
+           AND q.operation_id = ANY (ARRAY[f.operation_id])
+    )"""
+)
+RECORD_QUEUED_CHANGES: Final = replace(RECORD_CHANGES, sql=RECORD_QUEUED)
+"""Records outcomes, and takes off the list what has ended, in one statement."""
+
+
 class Leaving(msgspec.Struct, frozen=True, gc=False):
     """An operation that a worker is done with."""
 
@@ -537,7 +552,7 @@ LEAVE: Final = Statement[Leaving, bool](
     months=lambda item: (item.operation_id, item.operation_id),
 )
 """Takes operations off the list that have ended, or whose outcome is the resolver's to find, and
-that did not leave it with their outcome (`statements.RECORD_QUEUED`). False for one that is still
+that did not leave it with their outcome (`RECORD_QUEUED`). False for one that is still
 queued or in flight: it stays, so that it can be queued again."""
 
 

@@ -9,7 +9,7 @@ A `Statement` says how its items are grouped; `group_committer` runs one.
 
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -248,18 +248,11 @@ _PAYMENT_ANSWER: Final = ", ".join(
     for c in map(column_of, PAYMENT_ANSWER)
 )
 
-# ANY: see `db.work_list`.
-_LEAVE_QUEUE: Final = """, left_the_queue AS (
-        DELETE FROM queued_operations q USING finished f
-         WHERE q.merchant_id = ANY (ARRAY[f.merchant_id])
-           AND q.operation_id = ANY (ARRAY[f.operation_id])
-    )"""
-
 
 # The operation is locked first and the payment second, here and wherever both are changed. The
 # locked row's state is checked against from_states (NULL: OPEN). So if two callers learn the same
 # operation's outcome, exactly one records it, and only its changes reach the payment.
-def _record(more: str) -> str:
+def record_sql(more: str) -> str:
     """Return the statement, with `more` of what follows from an outcome."""
     return f"""
     WITH input AS (
@@ -325,9 +318,7 @@ def _record(more: str) -> str:
 """
 
 
-RECORD: Final = _record("")
-RECORD_QUEUED: Final = _record(_LEAVE_QUEUE)
-"""The same for a worker of queued payments: what has ended leaves the queue."""
+RECORD: Final = record_sql("")
 
 
 def record_arguments(items: Sequence[Change]) -> list[list[tuple[Any, ...]]]:
@@ -555,7 +546,6 @@ RECORD_CHANGES: Final = Statement[Change, bool](
     touches=lambda change: (change.operation.payment_id,),
     months=lambda change: (change.operation.payment_id, change.operation.id),
 )
-RECORD_QUEUED_CHANGES: Final = replace(RECORD_CHANGES, sql=RECORD_QUEUED)
 READ: Final = Statement[PaymentKey, Payment | None](
     "read",
     READ_PAYMENTS,

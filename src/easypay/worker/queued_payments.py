@@ -10,7 +10,7 @@ from easypay.db.failures import is_passing
 from easypay.db.work_list import work_lane
 from easypay.db.work_loop import EndWatcher
 from easypay.merchants.vault import Box
-from easypay.payments import queue_claims, queue_rows, statements
+from easypay.payments import queue_claims, queue_rows
 from easypay.payments.queue_worker import AT_ONCE, QueueWorker
 from easypay.payments.queued_requests import QUEUE_KEY
 from easypay.server import caching
@@ -36,7 +36,7 @@ class QueuedPayments:
         self._parts = own = OperationParts(
             "queued payments",
             parts,
-            record=statements.RECORD_QUEUED_CHANGES,
+            record=queue_rows.RECORD_QUEUED_CHANGES,
             gather_s=_GATHER_S,
         )
         self._lane = work_lane(
