@@ -119,6 +119,8 @@ class BookedTransaction(NamedTuple):
     line: BookLine
     type: str | None
     """Their word for what was asked."""
+    asked: Literal["sale", "authorize", "refund"] | None
+    """The same as we call it. None: something that we never ask for."""
     method: Literal["card", "bank_account"] | None
     order_reference: str | None
     authorized_minor: int | None

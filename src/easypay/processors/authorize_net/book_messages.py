@@ -26,6 +26,12 @@ Heard = Reply | NotSent | Unknown
 _METHODS: Final[Mapping[str, Method]] = {"creditCard": "card", "eCheck": "bank_account"}
 _PAID_WITH: Final[Mapping[str, Method]] = {"creditCard": "card", "bankAccount": "bank_account"}
 _REFUND: Final = "refundTransaction"
+_ASKED: Final[Mapping[str, Literal["sale", "authorize", "refund"]]] = {
+    "authCaptureTransaction": "sale",
+    "authOnlyTransaction": "authorize",
+    "priorAuthCaptureTransaction": "authorize",  # as a captured authorization is shown
+    _REFUND: "refund",
+}
 _FIGURES: Final = {
     "charged_minor": "chargeAmount",
     "charges": "chargeCount",
@@ -209,6 +215,7 @@ def read_transaction(
     return BookedTransaction(
         line,
         details.type,
+        _ASKED.get(details.type or ""),
         next(
             (_PAID_WITH[name] for name in _PAID_WITH if name in _object(shown.get("payment"))), None
         ),
