@@ -181,6 +181,12 @@ class DuplicatePayment(EasyPayError):
     code = "duplicate_payment"
 
 
+class RepeatsRestoredPayment(EasyPayError):
+    """The request asks for what a restore had lost and the processor has done already."""
+
+    code = "repeats_restored_payment"
+
+
 class RequestInProgress(EasyPayError):
     """The same key, or an operation on the same payment, is still running."""
 

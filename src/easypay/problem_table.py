@@ -180,6 +180,17 @@ PROBLEMS: Final[Mapping[str, Row]] = {
         "true`, with the same key. If the first payment is declined, fails or is voided, or when "
         "the merchant's window has passed, the same request goes through without the header.",
     ),
+    "repeats_restored_payment": Row(
+        409, "The request repeats a restored payment", False, "no", None,
+        "The gateway's database was restored from a copy, and the keys of the requests since then "
+        "are lost. This one asks for the same as a charge or refund that the processor has done: "
+        "the same order reference, amount, currency and last four digits, as far as they are "
+        "known. `payment_id` names the payment, if it could be told. Nothing was sent, and the "
+        "key is unused.",
+        "If it is the same purchase, go on with the payment that `payment_id` names: its id may be "
+        "another one than you were told before. If you want both, send the request again with the "
+        "header `Allow-Duplicate: true`.",
+    ),
     "request_in_progress": Row(
         409, "Still in progress", False, "same_key", 1,
         "The first request with this key is still running, or another operation on the same "

@@ -9,11 +9,11 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from easypay import errors
+from easypay import errors, ids
 from easypay.api.docs.pages import problem_page
 from easypay.api.retry_advice import problems
 from easypay.problem_table import PROBLEMS
-from harness import QUICKER, Gateway, Shop, Stack, card, free_port, until
+from harness import QUICKER, VISA, Gateway, Shop, Stack, card, free_port, until
 from recorded.player import Player
 from recorded.scenarios import CAPTURE, SALE
 
@@ -217,6 +217,9 @@ class Provoke:
     async def duplicate_payment(self) -> Tried:
         raise AssertionError("needs a setting of the merchant")
 
+    async def repeats_restored_payment(self) -> Tried:
+        raise AssertionError("needs a restored database")
+
 
 async def kept_reply(shop: Shop, key: str) -> int | None:
     """Return the status stored under the key; None if there is none."""
@@ -234,6 +237,8 @@ async def test_each_problem_behaves_as_the_table_says(
         tried = await forbidden(shop, shared_stack)
     elif code == "duplicate_payment":
         tried = await duplicate_payment(shop, shared_stack)
+    elif code == "repeats_restored_payment":
+        tried = await repeats_restored_payment(shop, shared_stack)
     else:
         tried = await getattr(Provoke(shop, player), code)()
     answer = await tried.ask(key)
@@ -276,6 +281,20 @@ async def duplicate_payment(shop: Shop, stack: Stack) -> Tried:
     sql = "UPDATE merchants SET duplicates = 'reject' WHERE merchant_id = $1"
     await stack.fetch(sql, shop.merchant_id)
     assert (await shop.post("/payments", GOOD)).status_code == 201
+    return _wanted_all_the_same(shop)
+
+
+async def repeats_restored_payment(shop: Shop, stack: Stack) -> Tried:
+    """Pay for what a restore has brought back, and then say that it is wanted besides."""
+    await stack.fetch(
+        "INSERT INTO restored_operations (merchant_id, operation_id, mode, kind, transaction_id,"
+        " amount_minor, currency, last4) VALUES ($1, $2, 'test', 'charge', '600', $3, $4, $5)",
+        *(shop.merchant_id, ids.new_id(), GOOD["amount"], GOOD["currency"], VISA[-4:]),
+    )
+    return _wanted_all_the_same(shop)
+
+
+def _wanted_all_the_same(shop: Shop) -> Tried:
     wanted = {"allow-duplicate": "true"}
     return Tried(
         lambda key: shop.post("/payments", GOOD, key=key),

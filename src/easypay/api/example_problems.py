@@ -37,6 +37,7 @@ from easypay.mode import Mode
 from easypay.payments.duplicates import duplicate_payment
 from easypay.payments.refusals import archived, not_sent
 from easypay.payments.requests import CardBody, CardMethod, CreatePayment, check_payment
+from easypay.payments.restored import repeats_restored
 from easypay.problems import problem
 from easypay.processors.base import AccountRefusal, NotSent
 
@@ -228,6 +229,8 @@ def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError])
         return _raised(lambda: auth.require_admin(_request(), None))
     if error is errors.DuplicatePayment:
         return duplicate_payment(example_id(ids.PAYMENT, "another"), DUPLICATE_WINDOW_S)
+    if error is errors.RepeatsRestoredPayment:
+        return repeats_restored(example_id(ids.PAYMENT, "another"), "60198432157", "charge")
     if error is errors.RequestInProgress:
         return error("The first request with this key is still running.")
     if error in _RAISERS:

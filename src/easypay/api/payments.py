@@ -136,6 +136,7 @@ class PaymentsApi:
         ask, payment_id, body = await self._money(
             request, "refunds:write", _refund, may_be_empty=False
         )
+        ask = msgspec.structs.replace(ask, allow_duplicate=_allows_duplicate(request))
         amount, version = _none_if_unset(body.amount), _expected_version(request)
         queued = await self._queued(request, ask, Kind.REFUND, payment_id, amount, version)
         if queued is not None:

@@ -152,6 +152,7 @@ def _follow_up(
     view: type = PaymentView,
     scope: str = "payments:write",
     body_required: bool = False,
+    headers: tuple[str, ...] = ("Idempotency-Key", "If-Match", "Prefer"),
 ) -> Route:
     """Return a call that acts on a payment. `path` defaults to `/handler`."""
     return Route(
@@ -162,7 +163,7 @@ def _follow_up(
         body=body,
         body_required=body_required,
         replies={201: view, 202: view},
-        headers=("Idempotency-Key", "If-Match", "Prefer"),
+        headers=headers,
         scope=scope,
         errors=(*_FOLLOW_UP, *more),
     )
@@ -242,7 +243,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         replies={201: PaymentView, 202: PaymentView},
         headers=("Idempotency-Key", "Allow-Duplicate", "Prefer"),
         scope="payments:write",
-        errors=(*_MONEY, errors.DuplicatePayment),
+        errors=(*_MONEY, errors.DuplicatePayment, errors.RepeatsRestoredPayment),
     ),
     Route(
         "GET /api/v1/payments",
@@ -385,10 +386,12 @@ ROUTES: Final[tuple[Route, ...]] = (
         "refunded. What a bank has taken back is not refunded (409 `invalid_state`).",
         errors.AmountExceedsCaptured,
         errors.NotSettled,
+        errors.RepeatsRestoredPayment,
         path="/refunds",
         view=RefundView,
         scope="refunds:write",
         body_required=True,
+        headers=("Idempotency-Key", "If-Match", "Prefer", "Allow-Duplicate"),
     ),
     _list_of(
         RefundView,

@@ -119,6 +119,9 @@ COLUMNS: Final[tuple[Columns, ...]] = (
     _of("late_charges", "mode kind transaction_id currency state", Fate.KEPT, _BOOKS),
     _of("late_charges", "reason evidence", Fate.KEPT, "why money was given back or kept"),
     _of("duplicate_guards", "mode digest", Fate.KEPT, "a hash; deleted within a day"),
+    _of("restored_operations", "mode kind transaction_id currency", Fate.KEPT, _BOOKS),
+    _of("restored_operations", "last4", Fate.KEPT, _CARD),
+    _of("restored_operations", "order_digest", Fate.KEPT, _REPEATS),
     _of("unresolved_operations", "last_finding account searched", Fate.KEPT, _WORDS),
     _of("watched_operations", "account purpose last_finding searched", Fate.KEPT, _WORDS),
     # what is made from payments
@@ -209,6 +212,7 @@ COLUMNS: Final[tuple[Columns, ...]] = (
         "name currencies late_charges duplicates time_zone",
         *(Fate.NOT_PERSONAL, _CONFIGURED),
     ),
+    _of("configuration", "copy timeline", Fate.NOT_PERSONAL, _WORDS),
     _of("processor_accounts", "mode processor credentials", Fate.NOT_PERSONAL, _CONFIGURED),
     _of(
         "processor_logins",

@@ -208,6 +208,11 @@ INDEXES: Final[Mapping[str, Index]] = {
         processor_logins_account="the resolver: whose operations an account's lists prove",
         login_once="the id under which an account is kept; an account is kept once",
     ),
+    **_of(
+        "restored_operations",
+        restored_operations_pkey="what a restore brought back, each once",
+        restored_operations_alike="authentication: has the merchant any; what a request repeats",
+    ),
     **_rule("configuration", configuration_pkey="there is one row"),
     **_rule("sweeps", sweeps_pkey="there is one row"),
     **_rule(

@@ -31,19 +31,26 @@ log = logging.getLogger(__name__)
 
 _MOST_ENTRIES: Final = 10_000
 
-_FIND_CALLER: Final = """
+# The keys of what a restore brought back are lost: whoever has any of that in the last 30 days has
+# new payments compared with it.
+_RESTORED: Final = """EXISTS (SELECT FROM restored_operations r
+                    WHERE r.merchant_id = {merchant_id} AND r.mode = {mode}
+                      AND r.restored_at > db_now() - interval '30 days') AS restored"""
+_FIND_CALLER: Final = f"""
     SELECT k.merchant_id, k.mode, k.id, k.scopes, m.currencies, m.allow_raw_cards, k.expires_at,
            m.duplicates, m.duplicate_window_s, m.read_staleness_ms,
            a.processor, a.credentials, a.updated_at AS saved_at,
-           (SELECT version FROM configuration) AS version
+           (SELECT version FROM configuration) AS version,
+           {_RESTORED.format(merchant_id="k.merchant_id", mode="k.mode")}
       FROM api_keys k
       JOIN merchants m USING (merchant_id)
       LEFT JOIN processor_accounts a ON a.merchant_id = k.merchant_id AND a.mode = k.mode
      WHERE k.digest = $1 AND k.revoked_at IS NULL AND m.disabled_at IS NULL
 """
-_FIND_ACTING: Final = """
+_FIND_ACTING: Final = f"""
     SELECT m.currencies, m.allow_raw_cards, m.duplicates, m.duplicate_window_s, m.read_staleness_ms,
-           a.processor, a.credentials, a.updated_at AS saved_at
+           a.processor, a.credentials, a.updated_at AS saved_at,
+           {_RESTORED.format(merchant_id="m.merchant_id", mode="$2")}
       FROM merchants m
       LEFT JOIN processor_accounts a ON a.merchant_id = m.merchant_id AND a.mode = $2
      WHERE m.merchant_id = $1 AND m.disabled_at IS NULL
@@ -225,6 +232,7 @@ class Directory:
             duplicates=row["duplicates"],
             duplicate_window_s=row["duplicate_window_s"],
             read_staleness_ms=row["read_staleness_ms"],
+            restored=row["restored"],
         )
         # The row was read together with its version: cache it only while that is the current one.
         if row["version"] == self._version and len(self._callers) < _MOST_ENTRIES:
@@ -251,6 +259,7 @@ class Directory:
             duplicates=row["duplicates"],
             duplicate_window_s=row["duplicate_window_s"],
             read_staleness_ms=row["read_staleness_ms"],
+            restored=row["restored"],
         )
 
     async def _login_in(self, merchant_id: UUID, mode: Mode, row: Any) -> tuple[Login | None, str]:

@@ -91,6 +91,8 @@ class Caller(msgspec.Struct, frozen=True, dict=True):
     duplicates: str = "off"
     duplicate_window_s: int = DUPLICATE_WINDOW_S
     read_staleness_ms: int = 0
+    restored: bool = False
+    """A restore has brought back operations of the merchant, whose keys are lost."""
 
     @cached_property
     def merchant_text(self) -> str:

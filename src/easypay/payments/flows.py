@@ -60,6 +60,7 @@ from easypay.payments.model import (
 from easypay.payments.refusals import archived, not_sent, why_not
 from easypay.payments.requests import CreatePayment, StoredPaymentMethod
 from easypay.payments.resolver import Resolver
+from easypay.payments.restored import refuse_repeated_charge, refuse_repeated_refund
 from easypay.payments.statements import LOST_OPERATION, Recorder
 from easypay.payments.stored_methods import NOT_KNOWN_YET, StoredCharge, StoredMethods
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes, provisional_reply
@@ -225,6 +226,8 @@ class Payments:
                 return first
         processor = login_of(caller).account.processor
         new = new_payment(ask, body, processor, self._card_fingerprint, clock.now(), stored)
+        if caller.restored:
+            await refuse_repeated_charge(self._pool, ask, new.payment)
         checked = None if caller.duplicates == "off" else checked_payment(ask, new)
         if checked is None:
             claimed = await self._begin.submit(new)
@@ -257,6 +260,8 @@ class Payments:
     ) -> Reply:
         started = monotonic()
         intent = new_follow_up(ask, kind, payment_id, amount, version, clock.now())
+        if ask.caller.restored and kind is Kind.REFUND and amount is not None:
+            await refuse_repeated_refund(self._pool, ask, payment_id, amount)
         begun = await self._begin_follow_up(ask, intent)
         if isinstance(begun, Reply):
             return begun

@@ -36,6 +36,7 @@ from easypay.payments.queue_rows import QueuedPayment
 from easypay.payments.queued_requests import seal_request
 from easypay.payments.refusals import why_not
 from easypay.payments.requests import AcceptTokenMethod, CreatePayment, StoredPaymentMethod
+from easypay.payments.restored import refuse_repeated_charge, refuse_repeated_refund
 from easypay.payments.stored_methods import StoredMethods
 from easypay.payments.views import body_of, payment_view
 
@@ -118,6 +119,8 @@ class Queueing:
                 return first
         processor = login_of(ask.caller).account.processor
         new = new_payment(ask, body, processor, self._card_fingerprint, clock.now(), method)
+        if ask.caller.restored:
+            await refuse_repeated_charge(self._pool, ask, new.payment)
         payment = msgspec.structs.replace(new.payment, status=Status.PENDING)
         operation = msgspec.structs.replace(new.operation, state=State.QUEUED)
         item = QueuedPayment(
@@ -155,6 +158,8 @@ class Queueing:
         if use is not None:
             return await self._earlier(ask, intent.operation_id)
         payment = await self._payments.get(ask.caller, payment_id)
+        if ask.caller.restored and kind is Kind.REFUND and amount is not None:
+            await refuse_repeated_refund(self._pool, ask, payment_id, amount)
         if kind is Kind.VOID:
             cancelled = await self._payments.cancel_queued(ask, intent)
             if cancelled is not None:
