@@ -10,7 +10,7 @@ import pytest
 from easypay import ids
 from easypay.db import embedded, postgres_binaries
 from easypay.db.embedded import Cluster
-from harness import QUICK, Shop, Stack, until, with_database
+from harness import QUICK, Shop, Stack, run_easypay, until, with_database
 
 SCOPES = ("events:read", "payments:read", "payments:write")
 
@@ -77,6 +77,8 @@ async def test_a_restored_feed_neither_repeats_nor_misses_an_event(
 
     restored = Stack(other_dsn, stack.simulator, tmp_path)
     with restored:
+        words = ("db", "after-restore", "--accept", "--because", "nothing was paid since")
+        assert run_easypay(*words, **restored.env).code == 0
         after = await restored.gateway(**QUICK)
         shop = shop.at(after.url)
         late, cursor = await follow(shop, cursor, 1)

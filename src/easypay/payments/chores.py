@@ -6,11 +6,13 @@ seconds, so no chore holds up payments.
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 from easypay.customers.event_purge import purge_objects
-from easypay.db import partitions
+from easypay.db import partitions, set_back
 from easypay.db.failures import is_passing
 from easypay.errors import EasyPayError
 from easypay.payments.duplicate_purge import purge_guards
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 _AGAIN_S: Final = 60.0
 _HOUR_S: Final = 3600.0
 _GUARDS_S: Final = 600.0
+_SIGN_LIMIT_S: Final = 10.0
 
 
 class Chore(NamedTuple):
@@ -52,6 +55,15 @@ async def keep_doing(chore: Chore) -> None:
             await asyncio.sleep(chore.every_s)
             continue
         await asyncio.sleep(_AGAIN_S)
+
+
+def sign_of_life(pool: Any) -> Chore:
+    """Return the chore of every gateway and worker that tells when this database was served last.
+
+    It ends the process as a signal does if the database was set back meanwhile.
+    """
+    signs = set_back.SignsOfLife(pool, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    return Chore("the sign of life", signs.leave, set_back.SIGN_EVERY_S, _SIGN_LIMIT_S)
 
 
 def chores(

@@ -41,7 +41,7 @@ from easypay.customers.erasure import Eraser
 from easypay.customers.expiring import tell_of_expiring
 from easypay.customers.flows import Customers
 from easypay.customers.vault_calls import VaultCalls, vaults_of
-from easypay.db import connection_budget, partitions
+from easypay.db import connection_budget, partitions, set_back
 from easypay.db.connections import LOST, Lane, Wanted
 from easypay.db.group_commit import CLOSE_WITHIN_S, GroupCommitter
 from easypay.db.migrate import require_schema
@@ -63,7 +63,13 @@ from easypay.observability.metrics import Instruments
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import Vitals
 from easypay.payments import queue_rows, search_of_unknown, statements
-from easypay.payments.chores import Chore, chores, keep_doing, make_months_at_start
+from easypay.payments.chores import (
+    Chore,
+    chores,
+    keep_doing,
+    make_months_at_start,
+    sign_of_life,
+)
 from easypay.payments.duplicates import BEGIN_CHECKED, DuplicateChecks
 from easypay.payments.feed_fold import PAYMENTS
 from easypay.payments.flows import Payments
@@ -234,6 +240,7 @@ class Gateway:
         self._pool = MeasuredPool(pool, self._instruments)
         async with self._pool.acquire() as connection:
             await require_schema(connection)
+            await set_back.check_at_start(connection)
             await connection_budget.check_at_start(
                 connection, settings.database_connections, settings.worker_connections
             )
@@ -628,6 +635,7 @@ class Gateway:
                 watcher=self._watch_compaction,
             ),
             Chore("telling of cards that expire soon", self._tell_of_expiring, 86_400, 600),
+            sign_of_life(self._pool),
         ]
 
     async def _tell_of_expiring(self) -> None:

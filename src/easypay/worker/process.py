@@ -14,6 +14,7 @@ from functools import partial
 import asyncpg
 
 from easypay import failpoints
+from easypay.db import set_back
 from easypay.db.connections import LOST
 from easypay.db.migrate import require_schema
 from easypay.db.pool import open_pool
@@ -25,6 +26,7 @@ from easypay.observability.call_metrics import MeasuredPool, MeasuredProcessor
 from easypay.observability.metrics import Instruments
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import read_process
+from easypay.payments.chores import keep_doing, sign_of_life
 from easypay.processors.integration import ClientOptions
 from easypay.processors.registry import installed
 from easypay.server.background import kept_running
@@ -102,6 +104,7 @@ async def parts_of(settings: Settings) -> Parts:
     try:
         async with pool.acquire() as connection:
             await require_schema(connection)
+            await set_back.check_at_start(connection)
     except (*LOST, EasyPayError):
         await pool.close(0)
         raise
@@ -159,4 +162,5 @@ def _start(parts: Parts, lists: Sequence[Listed]) -> tuple[list[Loop], list[asyn
     if settings.metrics_listen:
         runs["the metrics listener"] = MetricsListener(settings.metrics_listen, metrics_text).run
     tasks = [asyncio.create_task(kept_running(name, run)) for name, run in runs.items()]
+    tasks.append(asyncio.create_task(keep_doing(sign_of_life(parts.pool))))
     return list(loops.values()), tasks
