@@ -48,6 +48,9 @@ RECONCILE_NAMES: Final = (
 )
 """Points of reconciling an account, in the order in which they are reached."""
 
+RESTORE_NAMES: Final = ("after_restore_begun",)
+"""Points of `easypay db after-restore`: an operation is written, and its outcome is not."""
+
 _armed: str | None = None
 _stops = False
 
@@ -66,6 +69,7 @@ def arm(name: str | None) -> None:
         *ARCHIVE_NAMES,
         *COMPACT_NAMES,
         *RECONCILE_NAMES,
+        *RESTORE_NAMES,
     )
     point = None if name is None else name.removesuffix(" stops")
     if point is not None and point not in known:

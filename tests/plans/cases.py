@@ -45,6 +45,7 @@ from easypay.payments import (
     queue_claims,
     queue_rows,
     resolver_rows,
+    restored,
     search,
     search_of_unknown,
     statements,
@@ -75,6 +76,8 @@ from easypay.payments.statistics_sql import SETTINGS
 from easypay.payments.stored_methods import LOOK_UP
 from easypay.processors.base import Unknown
 from easypay.processors.registry import installed
+from easypay.restoring import rows as rows_after_restore
+from easypay.restoring.story import Owner
 from easypay.webhooks import endpoints, fan_out
 from easypay.webhooks import log as webhook_log
 from easypay.webhooks import queue as webhook_queue
@@ -880,6 +883,42 @@ LATE: Final = (
 )  # fmt: skip
 
 
+# after a restore -------------------------------------------------------------------------------
+
+
+async def look_for_a_repeat(w: World) -> None:
+    asked = (w.merchant_id, w.mode, 2500)
+    await w.pool.fetchrow(restored._CHARGE, *asked, "USD", bytes(32), "1111", False)
+    await w.pool.fetchrow(restored._REFUND, *asked, ids.new_id())
+
+
+async def find_by_references(w: World) -> None:
+    begun = [w.now - timedelta(minutes=minute) for minute in range(100)]
+    references = [ids.reference(ids.new_id_from(at)) for at in begun]
+    assert not await rows_after_restore.known(w.connection, references, [w.merchant_id])
+
+
+async def find_unseen(w: World) -> None:
+    owner = Owner(w.merchant_id, Mode(w.mode), ids.new_id())
+    await rows_after_restore.see_nothing(w.connection)
+    since = w.now - timedelta(days=31)
+    after = ids.lowest_id_at(since)
+    assert not await rows_after_restore.unseen(w.connection, owner, after, since, 500)
+
+
+AFTER_RESTORE: Final = (
+    Case("what a payment or a refund repeats", look_for_a_repeat,
+         uses=("restored_operations_alike",), months=200, locks=500, buffers=300,
+         because="only for merchants who have lost something; any payment may be restored"),
+    Case("find lost operations by their references", find_by_references,
+         uses=("operations_pkey", "restored_operations_pkey"), months=200, locks=500,
+         buffers=2_000, because="a person restores a database"),
+    Case("find payments that no list names", find_unseen, uses=("payments_pkey",),
+         months=200, locks=500, buffers=20_000,
+         reads_whole=("seen_there",), because="a person restores a database"),
+)  # fmt: skip
+
+
 # merchants and keys ----------------------------------------------------------------------------
 
 
@@ -914,7 +953,8 @@ async def list_merchants(w: World) -> None:
 
 MERCHANTS: Final = (
     Case("authenticate a key", authenticate,
-         uses=("api_keys_digest", "merchants_pkey", "processor_accounts_pkey", "login_once"),
+         uses=("api_keys_digest", "merchants_pkey", "processor_accounts_pkey", "login_once",
+               "restored_operations_alike"),
          reads_whole=("configuration",), because="one row"),
     Case("find processor accounts", find_logins,
          uses=("processor_accounts_pkey", "processor_logins_account")),
@@ -1442,6 +1482,7 @@ RECONCILIATION: Final = (
 
 
 CASES: Final = (
-    *HOT, *BY_ID, *LISTS, *FILTERS, *STATISTICS, *FEED, *EVENT_PAGES, *RESOLVER, *LATE, *MERCHANTS,
-    *CHORES, *BY_HAND, *WEBHOOKS, *CUSTOMERS, *BATCHES, *SETTLEMENT, *RECONCILIATION,
+    *HOT, *BY_ID, *LISTS, *FILTERS, *STATISTICS, *FEED, *EVENT_PAGES, *RESOLVER, *LATE,
+    *AFTER_RESTORE, *MERCHANTS, *CHORES, *BY_HAND, *WEBHOOKS, *CUSTOMERS, *BATCHES, *SETTLEMENT,
+    *RECONCILIATION,
 )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any, Final
 from easypay.db.indexes import INDEXES
 from easypay.db.table_sizes import TableSize, sizes
 from plans.cases import (
+    AFTER_RESTORE,
     BATCHES,
     BY_HAND,
     BY_ID,
@@ -44,6 +45,7 @@ SECTIONS: Final = {
     "Statistics and archive": STATISTICS,
     "The feed": FEED,
     "The resolver": (*RESOLVER, *LATE),
+    "After a restore": AFTER_RESTORE,
     "Merchants and keys": MERCHANTS,
     "Chores and metrics": CHORES,
     "Events": EVENT_PAGES,

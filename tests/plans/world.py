@@ -75,6 +75,13 @@ _WORK_LISTS = f"""
            now() + (n - 100) * interval '1 s'
       FROM (SELECT *, row_number() OVER (ORDER BY id DESC) AS n FROM payments LIMIT 10000) p;
 
+    INSERT INTO restored_operations (merchant_id, operation_id, mode, kind, payment_id,
+        transaction_id, amount_minor, currency, order_digest, last4)
+    SELECT merchant_id, id, mode, CASE WHEN n % 10 = 0 THEN 'refund' ELSE 'charge' END, id,
+           transaction_id, amount_minor, currency, sha256(uuid_send(id)), card_last4
+      FROM (SELECT *, row_number() OVER (ORDER BY id DESC) AS n FROM payments
+             WHERE transaction_id IS NOT NULL LIMIT 20000) p;
+
     INSERT INTO api_keys (merchant_id, id, mode, name, digest, last4, scopes)
     SELECT merchant_id, merchant_id, 'live', 'key', sha256(uuid_send(merchant_id)), 'abcd', '{{}}'
       FROM merchants;
@@ -140,8 +147,9 @@ _WORK_LISTS = f"""
 """
 _FILLED = (
     "processor_accounts, processor_logins, unresolved_operations, watched_operations,"
-    " late_charges, idempotency_keys, duplicate_guards, api_keys, account_passes, audit_entries,"
-    " streams, feed, feed_months, payment_search, payment_counts, decline_counts, statistics_seals"
+    " late_charges, idempotency_keys, duplicate_guards, restored_operations, api_keys,"
+    " account_passes, audit_entries, streams, feed, feed_months, payment_search, payment_counts,"
+    " decline_counts, statistics_seals"
 )
 _RECENT = """
     SELECT p.merchant_id, p.mode, p.id FROM payments p

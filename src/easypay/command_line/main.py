@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from easypay.command_line import (
+    after_restore,
     archive,
     batches,
     cache,
@@ -77,6 +78,7 @@ app.add_typer(database.database, name="db")
 app.add_typer(cache.caches, name="cache")
 database.database.command("archive")(archive.archive_month)
 database.database.command("restore-month")(archive.restore_month)
+database.database.command("after-restore")(after_restore.after_restore)
 database.database.command("compact")(compact.compact_months)
 app.command()(export.export)
 app.command()(statement.statement)

@@ -231,60 +231,18 @@ def _run(data_dir: Path, work: Callable[[Any, "Access"], Awaitable[Any]]) -> Any
 @asynccontextmanager
 async def _hand(connection: Any, access: "Access", actor: str) -> AsyncIterator["ByHand"]:
     """What ends operations, with the processor and the one door that gateways use."""
-    from pydantic import SecretStr, ValidationError
-
-    from easypay.command_line.data_dir import what_is_wrong
-    from easypay.db.partitions import Months
-    from easypay.merchants.directory import Directory
-    from easypay.merchants.vault import Vault
-    from easypay.payments import statements
+    from easypay.command_line.at_the_processor import at_the_processor
     from easypay.payments.manual_resolution import ByHand
-    from easypay.payments.statements import Recorder
-    from easypay.processors.integration import ClientOptions
-    from easypay.processors.registry import installed
-    from easypay.settings import Settings
 
-    try:
-        settings = Settings(
-            database_url=SecretStr(access.database_url),
-            encryption_key=SecretStr(access.encryption_key),
-        )
-    except ValidationError as error:
-        fail(what_is_wrong(error))
-    months = Months()
-    await months.load(connection)
-    lane = statements.lane(statements.RECORD_CHANGES, access.database_url)
-    committer = statements.group_committer(
-        statements.RECORD_CHANGES, [lane], month_of=months.of, size=1, limit=None, patience_s=30.0
-    )
-    integrations = installed(settings.processor_addresses)
-    options = ClientOptions(
-        connect_timeout_s=settings.processor_connect_timeout_s,
-        resolver=settings.resolver,
-        dns_stale_s=settings.processor_dns_stale_s,
-    )
-    processors = {name: each.make(options) for name, each in integrations.items()}
-    try:
-        await lane.open()
+    async with at_the_processor(connection, access) as tools:
         yield ByHand(
             connection=connection,
-            recorder=Recorder(
-                committer, connection, first_inquiry_s=settings.unknown_first_inquiry_s
-            ),
-            processors=processors,
-            directory=Directory(
-                connection,
-                Vault(access.encryption_key),
-                integrations,
-                lease_s=settings.cache_lease_s,
-            ),
-            call_deadline_s=settings.processor_deadline_s,
+            recorder=tools.recorder,
+            processors=tools.processors,
+            directory=tools.directory,
+            call_deadline_s=tools.settings.processor_deadline_s,
             actor=actor,
         )
-    finally:
-        await committer.close()
-        for processor in processors.values():
-            await processor.close()
 
 
 # what was typed, and what is said -----------------------------------------------------------------

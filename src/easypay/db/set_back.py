@@ -12,8 +12,9 @@ nothing older than a minute is lost, however long the database was away.
 """
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -55,14 +56,11 @@ class SetBack(EasyPayError):
     """The database is a copy of an earlier time, and what the processor did since is not in it."""
 
 
-class Present:
+class Present(NamedTuple):
     """Which copy of the database this is, and its timeline. None if the server does not tell."""
 
-    __slots__ = ("copy", "timeline")
-
-    def __init__(self, copy: str | None, timeline: str | None) -> None:
-        self.copy = copy
-        self.timeline = timeline
+    copy: str | None
+    timeline: str | None
 
 
 async def present(connection: Any) -> Present:
@@ -72,7 +70,7 @@ async def present(connection: Any) -> Present:
     except (asyncpg.InsufficientPrivilegeError, asyncpg.FeatureNotSupportedError) as error:
         log.warning("the server does not say which copy of the database this is: %s", error)
         return Present(None, None)
-    return Present(row["copy"], row["timeline"])
+    return Present(*row)
 
 
 async def why_set_back(connection: Any) -> str | None:
@@ -107,7 +105,7 @@ class SignsOfLife:
     """Leaves a sign of life each minute. `stop` is called if the database was set back meanwhile:
     no process may go on serving it."""
 
-    def __init__(self, pool: Any, stop: Any) -> None:
+    def __init__(self, pool: Any, stop: Callable[[], None]) -> None:
         self._pool = pool
         self._stop = stop
         self._last: datetime | None = None
