@@ -78,6 +78,17 @@ class SetAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processor: Annotated[str, Meta(min_length=1, max_length=32)] = DEFAULT
     login_id: Annotated[_Text, Meta(description=_AT_MOST.format(25))] | UnsetType = UNSET
     transaction_key: Annotated[_Text, Meta(description=_AT_MOST.format(16))] | UnsetType = UNSET
+    signature_key: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=128,
+                description="Signs the processor's notifications. Left out: as it was.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     credentials: Annotated[dict[str, _Credential], Meta(max_length=16)] | UnsetType = UNSET
     check: bool = True
 
@@ -87,8 +98,12 @@ class SetAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def given(self) -> tuple[dict[str, str], str]:
         """The credentials, and the pointer to what they are fields of. Raises ValidationFailed if
         they are given twice."""
-        both = {"login_id": self.login_id, "transaction_key": self.transaction_key}
-        flat = {name: text for name, text in both.items() if isinstance(text, str)}
+        named = {
+            "login_id": self.login_id,
+            "transaction_key": self.transaction_key,
+            "signature_key": self.signature_key,
+        }
+        flat = {name: text for name, text in named.items() if isinstance(text, str)}
         if isinstance(self.credentials, UnsetType):
             return flat, "#"
         if flat:

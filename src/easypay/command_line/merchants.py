@@ -219,7 +219,8 @@ def set_account(
     them or does not answer, nothing is saved.
 
     You type the transaction key when asked, or give it on standard input, so that it stays out of
-    the shell's history. If a processor has several secrets, each is a line.
+    the shell's history. If a processor has several secrets, each is a line. The last may be the
+    signature key, which `easypay processor register-webhooks` needs; left out, it stays as it was.
 
     Example: `easypay merchant account mer_… --mode live --login-id 5KP3u95bQpv < key.txt`
     """
@@ -228,7 +229,7 @@ def set_account(
 
     integration = _integration(data_dir, processor)
     account_field, *secrets = integration.credentials
-    given = {account_field: login_id, **dict(zip(secrets, _secrets(secrets), strict=True))}
+    given = {account_field: login_id, **_secrets(secrets, list(integration.optional))}
 
     async def work(connection: Any, vault: Any) -> None:
         merchant_id, in_mode = merchant_of(merchant), admin.mode_of(mode)
@@ -256,18 +257,31 @@ def _integration(data_dir: Path, processor: str) -> "Integration":
         fail(error.detail)
 
 
-def _secrets(fields: list[str]) -> list[str]:
-    """The secrets of an account, typed or from the lines of standard input."""
+def _secrets(fields: list[str], optional: list[str]) -> dict[str, str]:
+    """The secrets of an account, typed or from the lines of standard input. Those that are optional
+    may be missing."""
     from easypay import inputs
 
     if sys.stdin.isatty():
-        names = [field.replace("_", " ").capitalize() for field in fields]
-        return [str(typer.prompt(name, hide_input=True)) for name in names]
-    lines = sys.stdin.buffer.read(_LONGEST_FILE).split(b"\n", len(fields) - 1)
-    read = [inputs.credential_bytes(line) for line in lines]
-    if len(read) != len(fields):
+        typed = {field: typer.prompt(_shown(field), hide_input=True) for field in fields}
+        for field in optional:
+            name = f"{_shown(field)} (Enter: as it is)"
+            typed[field] = typer.prompt(name, hide_input=True, default="", show_default=False)
+        return {field: text for field, text in typed.items() if text}
+    given = sys.stdin.buffer.read(_LONGEST_FILE).rstrip(b"\r\n")
+    lines = given.split(b"\n", len(fields) + len(optional) - 1)
+    if len(lines) < len(fields):
         fail(f"standard input must have {len(fields)} lines: {', '.join(fields)}")
-    return [fail("standard input is not UTF-8 text") if text is None else text for text in read]
+    read = [inputs.credential_bytes(line) for line in lines]
+    found = zip([*fields, *optional], read, strict=False)
+    return {
+        field: fail("standard input is not UTF-8 text") if text is None else text
+        for field, text in found
+    }
+
+
+def _shown(field: str) -> str:
+    return field.replace("_", " ").capitalize()
 
 
 async def _check(integration: "Integration", account: "Account") -> None:

@@ -171,26 +171,22 @@ async def set_processor_account(
     mode: Mode,
     credentials: Mapping[str, str],
 ) -> None:
-    """Store (or replace) the account of one mode and its processor, encrypted.
+    """Store (or replace) the account of one mode and its processor, encrypted. Optional credentials
+    that are not given stay as they were, if the account is the same.
 
     Raises NotFound for the merchant, ValidationFailed for values that the processor cannot take.
     """
     credentials = integration.read_credentials(credentials)
     await get_merchant(runner, merchant_id)
-    sealed = vault.seal(credentials, merchant_id, mode, integration.name)
+    rows = await runner.fetch(_SAVED_BEFORE, merchant_id, mode, integration.name)
+    opened = [(row["id"], _opened(vault, row, merchant_id, mode, integration)) for row in rows]
     # Inquiries about earlier payments of this login use the newest key.
-    login = credentials[integration.account_field]
-    same_login = [
-        row["id"]
-        for row in await runner.fetch(
-            "SELECT id, credentials FROM processor_logins"
-            " WHERE merchant_id = $1 AND mode = $2 AND processor = $3",
-            merchant_id,
-            mode,
-            integration.name,
-        )
-        if _login_in(vault, row["credentials"], merchant_id, mode, integration) == login
-    ]
+    account = integration.account_field
+    same = [(id, one) for id, one in opened if one.get(account) == credentials[account]]
+    for _, before in same:
+        kept = {name: before[name] for name in integration.optional if name in before}
+        credentials = {**kept, **credentials}
+    sealed = vault.seal(credentials, merchant_id, mode, integration.name)
     await runner.execute(
         "WITH saved AS ("
         "INSERT INTO processor_accounts (merchant_id, mode, processor, credentials, updated_at)"
@@ -204,18 +200,29 @@ async def set_processor_account(
         merchant_id,
         mode,
         sealed,
-        same_login,
+        [id for id, _ in same if id is not None],
         integration.name,
     )
 
 
-def _login_in(
-    vault: Vault, sealed: bytes, merchant_id: UUID, mode: Mode, integration: Integration
-) -> str | None:
+_SAVED_BEFORE: Final = """
+    SELECT id, credentials, saved_at FROM processor_logins
+     WHERE merchant_id = $1 AND mode = $2 AND processor = $3
+     UNION ALL
+    SELECT NULL, credentials, updated_at FROM processor_accounts
+     WHERE merchant_id = $1 AND mode = $2 AND processor = $3
+     ORDER BY saved_at DESC
+"""
+
+
+def _opened(
+    vault: Vault, row: Any, merchant_id: UUID, mode: Mode, integration: Integration
+) -> dict[str, str]:
+    """Return saved credentials; none if they were sealed under an earlier encryption key."""
     try:
-        return vault.open(sealed, merchant_id, mode, integration.name)[integration.account_field]
-    except VaultError:  # sealed under an earlier encryption key
-        return None
+        return vault.open(row["credentials"], merchant_id, mode, integration.name)
+    except VaultError:
+        return {}
 
 
 async def create_key(

@@ -115,6 +115,11 @@ class Directory:
         self.hits = 0
         self.misses = 0
 
+    @property
+    def version(self) -> int | None:
+        """The version of the configuration, for caches of others; None while it is not certain."""
+        return self._version if monotonic() < self._leased_until else None
+
     def known(self, authorization: bytes | None) -> Caller | None:
         """Return the caller whose key this header has, if it is cached and the lease holds.
 

@@ -31,6 +31,7 @@ from easypay.processors.base import (
 from easypay.processors.books import books_of
 from easypay.processors.customer_vault import vault_of
 from easypay.processors.integration import ConnectionFigures, ReportsConnections
+from easypay.processors.notifications import webhooks_of
 
 Result = TypeVar("Result", Outcome, Finding, Passed)
 Measured = Coroutine[Any, Any, Result]
@@ -53,6 +54,7 @@ class MeasuredProcessor:
         books = books_of(processor)
         if books is not None:
             self.books = books
+        self.webhooks = webhooks_of(processor)
         self._calls = instruments.processor_calls
         self._operations = instruments.operations
         self._account_refused = instruments.account_refused

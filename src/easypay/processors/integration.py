@@ -13,6 +13,7 @@ from easypay import inputs
 from easypay.errors import FieldError, ValidationFailed
 from easypay.mode import Mode
 from easypay.processors.base import Account, Processor
+from easypay.processors.notifications import NotificationFormat
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -72,6 +73,11 @@ class Integration(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of an account's credentials, and how long each may be. The first names the
     account and is not secret; all others are."""
     make: Callable[[ClientOptions], Processor]
+    optional: Mapping[str, int] = {}
+    """More fields of the credentials, secret and not needed for payments, and how long each may
+    be. One that is not given stays as it was."""
+    notifications: NotificationFormat | None = None
+    """How it signs and writes the notifications that it sends; None if it sends none."""
     refused_fields: Mapping[str, tuple[str, ...]] = {}
     """Which fields a refusal of the account is about, by its code; the first field if not here."""
 
@@ -105,11 +111,13 @@ class Integration(msgspec.Struct, frozen=True, kw_only=True):
         found: dict[str, str] = {}
         errors = [
             FieldError(f"{within}/{field}", "unknown_field", f"{self.name} has no {field}.")
-            for field in given.keys() - self.credentials.keys()
+            for field in given.keys() - self.credentials.keys() - self.optional.keys()
         ]
-        for field, longest in self.credentials.items():
+        for field, longest in {**self.credentials, **self.optional}.items():
             text = given.get(field)
             read = None if text is None else inputs.credential(text)
+            if text is None and field in self.optional:
+                continue
             if text is None:
                 error = "missing", f"{field} is missing."
             elif read is None:

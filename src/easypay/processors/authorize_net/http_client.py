@@ -105,14 +105,20 @@ class HttpClient:
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def post(self, url: str, body: bytes, deadline: Deadline) -> Reply | NotSent | Unknown:
+    async def post(
+        self,
+        url: str,
+        body: bytes,
+        deadline: Deadline,
+        target: tuple[_Pool, bytes] | None = None,
+    ) -> Reply | NotSent | Unknown:
         """Send `body` to an http or https URL, at most once, and wait until the deadline.
 
         Raises ValueError for a URL it cannot use, and nothing for what the network does.
         """
-        target = self._targets.get(url)
+        target = target or self._targets.get(url)
         if target is None:
-            target = self._add_target(url)
+            target = self._targets[url] = self._target("POST", url)
         pool, head = target
         pauses_s = iter(RETRY_PAUSES_S)
         while deadline.left(monotonic()) >= LEAST_TIME_S:
@@ -136,6 +142,13 @@ class HttpClient:
                 break
             return await connection.exchange(request, left_s)
         return NotSent(reason="no time left to begin a call")
+
+    async def send(
+        self, method: str, url: str, authorization: str, body: bytes, deadline: Deadline
+    ) -> Reply | NotSent | Unknown:
+        """Send a request with another method, and credentials in its head, as `post` does."""
+        target = self._target(method, url, f"Authorization: {authorization}\r\n")
+        return await self.post(url, body, deadline, target)
 
     async def close(self) -> None:
         """Close every connection. A call in flight ends unknown, a later one as not sent."""
@@ -201,7 +214,8 @@ class HttpClient:
         self._reused += max(0, connection.uses - 1)
         self._free_slot()
 
-    def _add_target(self, url: str) -> tuple[_Pool, bytes]:
+    def _target(self, method: str, url: str, more: str = "") -> tuple[_Pool, bytes]:
+        """Return where a request goes, and its head up to the number of its bytes."""
         parts = urlsplit(url)
         host, tls = parts.hostname, parts.scheme == "https"
         if parts.scheme not in ("http", "https") or not host or not url.isascii() or " " in url:
@@ -212,10 +226,9 @@ class HttpClient:
         name = f"[{host}]" if ":" in host else host
         authority = name if parts.port is None else f"{name}:{port}"
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: easypay\r\n"
+            f"{method} {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: easypay\r\n{more}"
             "Accept: application/json\r\nContent-Type: application/json\r\nContent-Length: "
         ).encode()
-        self._targets[url] = pool, head
         return pool, head
 
     def _take_idle(self, pool: _Pool) -> Connection | None:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from easypay.processors.authorize_net.notifications import AuthorizeNetNotifications
 from easypay.processors.base import Processor
 from easypay.processors.integration import ClientOptions, Integration
 from easypay.settings import PRODUCTION_URL, SANDBOX_URL
@@ -29,5 +30,7 @@ AUTHORIZE_NET: Final = Integration(
     urls={"test": SANDBOX_URL, "live": PRODUCTION_URL},
     credentials={"login_id": 25, "transaction_key": 16},
     make=_make,
+    optional={"signature_key": 128},
+    notifications=AuthorizeNetNotifications(),
     refused_fields={"E00005": ("transaction_key",), "E00006": ("login_id",), "E00007": _BOTH},
 )

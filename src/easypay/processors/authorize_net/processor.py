@@ -20,6 +20,7 @@ from easypay.processors.authorize_net.customer_vault import AuthorizeNetVault
 from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.authorize_net.inquiry import inquire
 from easypay.processors.authorize_net.transaction_inquiry import Transactions
+from easypay.processors.authorize_net.webhooks import AuthorizeNetWebhooks
 from easypay.processors.base import (
     Account,
     AccountCheck,
@@ -72,6 +73,8 @@ class AuthorizeNet:
         """Customers' stored payment methods."""
         self.books = AuthorizeNetBooks(self._client)
         """What has settled, and what has not."""
+        self.webhooks = AuthorizeNetWebhooks(self._client)
+        """Where it sends its notifications."""
 
     async def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Outcome:
         reply = await self._post(request.account, messages.authorization(request), deadline)
