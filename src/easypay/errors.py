@@ -111,6 +111,12 @@ class InvalidApiKey(EasyPayError):
     code = "invalid_api_key"
 
 
+class InvalidSignature(EasyPayError):
+    """A processor's notification is not signed with the key of the account."""
+
+    code = "invalid_signature"
+
+
 class Forbidden(EasyPayError):
     """The key lacks the scope."""
 

@@ -24,6 +24,7 @@ CUSTOMER: Final = "cus"
 PAYMENT_METHOD: Final = "pm"
 BATCH: Final = "bat"
 BREAK: Final = "brk"
+ACCOUNT: Final = "acc"
 
 REFERENCE_LENGTH: Final = 20
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -84,6 +84,13 @@ PROBLEMS: Final[Mapping[str, Row]] = {
         "Send `Authorization: Bearer` and the key. Under `/api/v1/admin` send the gateway's admin "
         "key. If the key leaked or expired, create a new one and revoke this one.",
     ),
+    "invalid_signature": Row(
+        401, "The signature is not valid", False, "no", None,
+        "A notification came whose body is not signed with the signature key of the account in the "
+        "path, or there is no such account. Only the processor's servers send notifications.",
+        "Set the account again with its signature key, as the processor's merchant interface shows "
+        "it, and let the processor send the notification again.",
+    ),
     "forbidden": Row(
         403, "This key may not do that", False, "no", None,
         "The key is valid, but lacks the scope that this call needs. `detail` names both.",

@@ -34,6 +34,7 @@ ELSEWHERE: Final = {
     "too_many_exports": "exports that run; tests/api/test_export.py",
     "too_many_uploads": "uploads that run; tests/batches/test_uploads.py",
     "too_many_queued": "a full queue; tests/payments/test_queued_payments.py",
+    "invalid_signature": "a processor's call; tests/notifications/test_receiving.py",
     "too_many_connections": "raw bytes; tests/api/test_connection_limits.py",
 }
 """Not provoked in the table's test, and why."""

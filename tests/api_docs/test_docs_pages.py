@@ -36,6 +36,7 @@ from harness import (
     random_name,
 )
 from harness.stored import stored_method
+from notifications.notified import event, notified, signed
 from settlement.books import account_of, read_books
 
 PAGES = {f"/docs/{topic}".rstrip("/"): topic_page(topic) for topic in ("", *TOPICS)}
@@ -186,7 +187,7 @@ async def test_every_request_on_the_pages_is_accepted(
         "REFUND": refund,
         "OPERATION": refund.replace("re_", "op_"),
     }
-    event = (await shop.all(f"/payments/{settled}/events"))[0]["id"]
+    event_id = (await shop.all(f"/payments/{settled}/events"))[0]["id"]
     tried = 0
     async with http_client(base_url=gateway.url, timeout=30) as client:
         for operation, text in _requests():
@@ -207,7 +208,7 @@ async def test_every_request_on_the_pages_is_accepted(
                 variables["BREAK"] = await _new_break(simulated, shop)
             elif operation.startswith("webhooks_"):
                 variables["ENDPOINT"] = await _new_endpoint(client, exporter.secret)
-                text = text.replace(EVENT_ID, event)
+                text = text.replace(EVENT_ID, event_id)
                 variables["ATTEMPT_ID"] = await _new_attempt(simulated, shop, variables["ENDPOINT"])
             method, path, headers, body = _read(text, variables)
             if "data_value" in body:
@@ -218,6 +219,11 @@ async def test_every_request_on_the_pages_is_accepted(
             elif '"stored":' in body:
                 stored = await stored_method(simulated, shop)
                 body = json.dumps(json.loads(body) | {"payment_method": stored.pays()})
+            if operation == "notifications_receive":  # the processor's own body, signed
+                told = await notified(simulated, gateway)
+                path, body = told.url.removeprefix(gateway.url), event(transaction_id="0").decode()
+                headers |= signed(body.encode())
+                await told.close()
             answer = await client.request(method, path, headers=headers, content=body)
             assert answer.status_code < 300, (operation, text, answer.text)
             tried += 1

@@ -82,7 +82,7 @@ from easypay.webhooks import endpoints, fan_out
 from easypay.webhooks import log as webhook_log
 from easypay.webhooks import queue as webhook_queue
 from easypay.webhooks.model import Back
-from plans import book_rows, customer_rows, settlement_rows
+from plans import book_rows, customer_rows, notification_rows, settlement_rows
 from plans.explain import EXPLAINING, Explainer, Found, parents_of
 from plans.world import ACCOUNT, World
 
@@ -1182,14 +1182,18 @@ WEBHOOKS: Final = (
 )  # fmt: skip
 
 
-def customer_case(name: str, run: Run, **bounds: Any) -> Case:
-    """Return a case on a database with many customers. What fills it is not measured."""
+def filled_by(fill: Run) -> Callable[..., Case]:
+    """Return what makes cases on a database with rows of their own. What fills it is not
+    measured."""
 
-    async def measure(world: World, case: Case) -> Found:
-        await customer_rows.fill(world)
-        return await world.explainer.explain(lambda: run(world))
+    def case(name: str, run: Run, **bounds: Any) -> Case:
+        async def measure(world: World, case: Case) -> Found:
+            await fill(world)
+            return await world.explainer.explain(lambda: run(world))
 
-    return Case(name, run, measure=measure, **bounds)
+        return Case(name, run, measure=measure, **bounds)
+
+    return case
 
 
 async def look_up_methods(w: World, _: Case) -> Found:
@@ -1210,6 +1214,7 @@ async def purge_customer_events(w: World, _: Case) -> Found:
     return await customer_rows.purge_objects(w)
 
 
+customer_case = filled_by(customer_rows.fill)
 CUSTOMERS: Final = (
     customer_case("read a customer", customer_rows.read_customer,
          uses=("customers_pkey",)),
@@ -1419,26 +1424,8 @@ BATCHES: Final = (
 )  # fmt: skip
 
 
-def settlement_case(name: str, run: Run, **bounds: Any) -> Case:
-    """Return a case on a database with the processor's books. What fills it is not measured."""
-
-    async def measure(world: World, case: Case) -> Found:
-        await settlement_rows.fill(world)
-        return await world.explainer.explain(lambda: run(world))
-
-    return Case(name, run, measure=measure, **bounds)
-
-
-def book_case(name: str, run: Run, **bounds: Any) -> Case:
-    """Return a case on a database with many differences. What fills it is not measured."""
-
-    async def measure(world: World, case: Case) -> Found:
-        await book_rows.fill(world)
-        return await world.explainer.explain(lambda: run(world))
-
-    return Case(name, run, measure=measure, **bounds)
-
-
+settlement_case = filled_by(settlement_rows.fill)
+book_case = filled_by(book_rows.fill)
 SETTLEMENT: Final = (
     settlement_case("tell payments of their settlement", settlement_rows.settle,
          uses=("settled_transactions_untold", "settled_transactions_pkey", "payments_pkey",
@@ -1481,8 +1468,30 @@ RECONCILIATION: Final = (
 )  # fmt: skip
 
 
+notification_case = filled_by(notification_rows.fill)
+NOTIFICATIONS: Final = (
+    notification_case("store notifications", notification_rows.store_all, buffers=2_000),
+    notification_case("claim and end the work on notifications", notification_rows.follow,
+                      uses=("notification_work_due", "notification_work_pkey"), buffers=600),
+    notification_case("find the operation of a notification", notification_rows.find,
+                      uses=("processor_logins_account", "operations_pkey", "payments_pkey")),
+    notification_case("look whether notifications come", notification_rows.watch,
+                      uses=("notifications_reference", "account_webhooks_pkey",
+                            "processor_logins_account", "operations_pkey"),
+                      buffers=3_000, sorts=2_000, reads_whole=("account_webhooks",),
+                      because="a row for each account, once in ten seconds"),
+    notification_case("count the webhooks at the processor", notification_rows.count,
+                      reads_whole=("account_webhooks",), because="a row for each account"),
+    notification_case("purge old notifications", notification_rows.purge,
+                      uses=("notifications_age",), buffers=20_000),
+    notification_case("read the keys that sign notifications", notification_rows.read_keys,
+                      buffers=300, reads_whole=("processor_logins",),
+                      because="all keys are kept in memory; only if the configuration has changed"),
+)  # fmt: skip
+
+
 CASES: Final = (
     *HOT, *BY_ID, *LISTS, *FILTERS, *STATISTICS, *FEED, *EVENT_PAGES, *RESOLVER, *LATE,
     *AFTER_RESTORE, *MERCHANTS, *CHORES, *BY_HAND, *WEBHOOKS, *CUSTOMERS, *BATCHES, *SETTLEMENT,
-    *RECONCILIATION,
+    *RECONCILIATION, *NOTIFICATIONS,
 )  # fmt: skip

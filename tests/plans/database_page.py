@@ -24,6 +24,7 @@ from plans.cases import (
     LATE,
     LISTS,
     MERCHANTS,
+    NOTIFICATIONS,
     RECONCILIATION,
     RESOLVER,
     SETTLEMENT,
@@ -54,6 +55,7 @@ SECTIONS: Final = {
     "Batches": BATCHES,
     "Settlement": SETTLEMENT,
     "Reconciliation": RECONCILIATION,
+    "Notifications": NOTIFICATIONS,
     "By hand": BY_HAND,
 }
 _FIRST: Final = ("payments", "operations", "events")

@@ -78,17 +78,7 @@ class SetAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processor: Annotated[str, Meta(min_length=1, max_length=32)] = DEFAULT
     login_id: Annotated[_Text, Meta(description=_AT_MOST.format(25))] | UnsetType = UNSET
     transaction_key: Annotated[_Text, Meta(description=_AT_MOST.format(16))] | UnsetType = UNSET
-    signature_key: (
-        Annotated[
-            str,
-            Meta(
-                min_length=1,
-                max_length=128,
-                description="Signs the processor's notifications. Left out: as it was.",
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
+    signature_key: Annotated[str, Meta(min_length=1, max_length=128)] | UnsetType = UNSET
     credentials: Annotated[dict[str, _Credential], Meta(max_length=16)] | UnsetType = UNSET
     check: bool = True
 

@@ -8,7 +8,15 @@ from typing import Any, Final
 import msgspec
 
 from easypay import errors, ids
-from easypay.api import auth, exports, idempotency, paging, reconciliation, settlements
+from easypay.api import (
+    auth,
+    exports,
+    idempotency,
+    notifications,
+    paging,
+    reconciliation,
+    settlements,
+)
 from easypay.api.example_batches import BATCH_ID
 from easypay.api.example_stories import stories
 from easypay.api.examples import (
@@ -46,6 +54,7 @@ _OTHER: Final = ids.typed(ids.PAYMENT, example_id(ids.PAYMENT, "another"))
 # What is said where a refusal needs a database or a busy gateway to happen.
 _DETAILS: Final[Mapping[type[EasyPayError], str]] = {
     errors.InvalidApiKey: "The key is unknown or was revoked.",
+    errors.InvalidSignature: notifications.REFUSED,
     errors.AmountExceedsAuthorized: f"15000 is more than the 12500 authorized on {PAYMENT_ID}.",
     errors.AmountExceedsCaptured: (
         f"{PAYMENT_ID} has 1500 left to refund (2500 captured, 1000 refunded, 0 being refunded)."

@@ -37,6 +37,7 @@ from easypay.api.examples import (
     example_id,
 )
 from easypay.api.http import encode
+from easypay.api.notifications import Received
 from easypay.api.numbered_pages import NumberedPage, Pagination
 from easypay.api.statistics import statistics_view
 from easypay.clock import rfc3339
@@ -132,6 +133,11 @@ def _reads() -> dict[tuple[str, int], Examples]:
         | _webhooks()
         | _customers()
         | _administration()
+        | {
+            ("notifications_receive", 200): {
+                "received": Example("Stored, or stored before", as_json(Received(True)))
+            }
+        }
     )
 
 

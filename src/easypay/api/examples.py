@@ -48,6 +48,7 @@ def example_id(kind: str, name: str, at: datetime = AT) -> UUID:
 
 
 PAYMENT_ID: Final = ids.typed(ids.PAYMENT, example_id(ids.PAYMENT, "first"))
+ACCOUNT_ID: Final = ids.typed(ids.ACCOUNT, example_id(ids.ACCOUNT, "shop"))
 MERCHANT_UUID: Final = example_id(ids.MERCHANT, "shop")
 MERCHANT_ID: Final = ids.typed(ids.MERCHANT, MERCHANT_UUID)
 ENDPOINT_UUID: Final = example_id(ids.ENDPOINT, "shop")

@@ -26,6 +26,7 @@ from easypay.api.example_batches import BATCH_ID, stream_examples, upload_exampl
 from easypay.api.example_problems import problem_examples
 from easypay.api.example_replies import export_examples, reply_examples
 from easypay.api.examples import (
+    ACCOUNT_ID,
     ATTEMPT_ID,
     BREAK_ID,
     CURSOR,
@@ -58,6 +59,7 @@ from easypay.payments.model import STATUS
 from easypay.payments.statistics import MOST_BUCKETS, MOST_TOTALS
 from easypay.problem_table import PROBLEMS
 from easypay.problems import MEDIA_TYPE
+from easypay.processors.registry import DEFAULT
 
 TAGS: Final[Mapping[str, str]] = {
     "Payments": "Take, hold, capture, void and refund payments, and read what happened.",
@@ -68,13 +70,13 @@ TAGS: Final[Mapping[str, str]] = {
     "Events": "All that happens, in an order that never changes.",
     "Idempotency": "Find the payment that a request made when its answer was lost.",
     "Webhooks": "Be told of events: endpoints, deliveries, and sending again.",
-    "Administration": "Merchants, their processor accounts and their keys.",
+    "Administration": "Merchants, their processor accounts and keys; what processors tell.",
     "System": "Health, and this documentation.",
 }
 
 _TAG_OF: Final = {
     **dict.fromkeys(("payments", "reading", "statistics", "exports"), "Payments"),
-    "admin": "Administration",
+    **dict.fromkeys(("admin", "notifications"), "Administration"),
     "settlements": "Settlements",
     "customers": "Customers",
     "batches": "Batches",
@@ -476,6 +478,18 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "The delivery's id.",
         {"type": "string", "pattern": "^wha_[0-9a-f]{32}$"},
         ATTEMPT_ID,
+    ),
+    "processor": (
+        "path",
+        "The processor's name.",
+        {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,31}$"},
+        DEFAULT,
+    ),
+    "account": (
+        "path",
+        "The account, in the address that the processor was given.",
+        {"type": "string", "pattern": "^acc_[0-9a-f]{32}$"},
+        ACCOUNT_ID,
     ),
     "payments.id": (
         "path",

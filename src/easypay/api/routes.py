@@ -15,6 +15,7 @@ from easypay.api import (
     duplicates,
     events,
     exports,
+    notifications,
     payment_filters,
     reading,
     reconciliation,
@@ -26,6 +27,7 @@ from easypay.api.paging import Page
 from easypay.batches.views import BatchView
 from easypay.customers.views import ErasureView, StoredCustomerView, StoredMethodView
 from easypay.errors import EasyPayError
+from easypay.notifications.accounts import PATH as NOTIFICATIONS
 from easypay.payments import requests
 from easypay.payments.views import EventView, OperationView, PaymentView, RefundView
 from easypay.reconciliation.views import BreakView, ReconciliationView
@@ -992,6 +994,24 @@ ROUTES: Final[tuple[Route, ...]] = (
         replies={200: admin.KeyView},
         scope="admin",
         errors=(*_ADMIN, errors.NotFound),
+    ),
+    Route(
+        f"POST {NOTIFICATIONS}",
+        "notifications_receive",
+        "Receive a processor's notification",
+        "The processor calls this address, which `easypay processor register-webhooks` gives to "
+        "it. The body is in the processor's own form, and signed with the account's signature key. "
+        "It is stored and answered with 200 at once; then the processor is asked. One that comes "
+        "again changes nothing.",
+        replies={200: notifications.Received},
+        errors=(
+            errors.InvalidSignature,
+            errors.MalformedRequest,
+            errors.BodyTooLarge,
+            errors.Overloaded,
+            errors.DatabaseUnavailable,
+            errors.Internal,
+        ),
     ),
     Route(
         "GET /livez",

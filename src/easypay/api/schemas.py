@@ -314,6 +314,10 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "exp_year": "The year of expiry, four digits.",
     "login_id": {"description": "The API login id, as issued.", "pattern": _CREDENTIAL % 25},
     "transaction_key": {"description": "Its key, as issued.", "pattern": _CREDENTIAL % 16},
+    "signature_key": {
+        "description": "Signs the processor's notifications. Left out: as it was.",
+        "pattern": _CREDENTIAL % 128,
+    },
     "email": "The customer's e-mail address.",
     "first_name": "Given name.",
     "last_name": "Family name.",

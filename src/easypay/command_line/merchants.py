@@ -227,7 +227,7 @@ def set_account(
     from easypay import inputs
     from easypay.merchants import admin
 
-    integration = _integration(data_dir, processor)
+    integration = integration_named(data_dir, processor)
     account_field, *secrets = integration.credentials
     given = {account_field: login_id, **_secrets(secrets, list(integration.optional))}
 
@@ -246,7 +246,8 @@ def set_account(
     show(as_json, done, f"The {mode} account of {merchant} is set.")
 
 
-def _integration(data_dir: Path, processor: str) -> "Integration":
+def integration_named(data_dir: Path, processor: str) -> "Integration":
+    """Return an installed processor, or end the command with the names that would do."""
     from easypay.command_line.data_dir import DataDirectory
     from easypay.errors import EasyPayError
     from easypay.processors.registry import installed, named

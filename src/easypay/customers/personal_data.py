@@ -199,6 +199,18 @@ COLUMNS: Final[tuple[Columns, ...]] = (
         "mode url description types state reason secret old_secret",
         *(Fate.NOT_PERSONAL, _CONFIGURED),
     ),
+    # what the processor tells by itself
+    _of(
+        "notifications", "transaction_id reference", Fate.KEPT, f"{_MATCHES}. Deleted after 14 days"
+    ),
+    _of("notifications", "account notification_id event_type", Fate.NOT_PERSONAL, _WORDS),
+    _of("notification_work", "reference charge_reference", Fate.KEPT, _MATCHES),
+    _of(
+        "notification_work",
+        "account notification_id happened reason",
+        *(Fate.NOT_PERSONAL, _WORDS),
+    ),
+    _of("account_webhooks", "account webhook_id url state", Fate.NOT_PERSONAL, _CONFIGURED),
     # what people did
     _of(
         "audit_entries",

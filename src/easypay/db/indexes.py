@@ -67,6 +67,18 @@ INDEXES: Final[Mapping[str, Index]] = {
         queued_operations_due="workers: what is due, oldest first",
         queued_operations_order="workers: whether an earlier operation of the payment waits",
     ),
+    **_of(
+        "notifications",
+        notifications_reference="approved charges of which nothing was told",
+        notifications_age="the purge of notifications past their time",
+    ),
+    **_rule("notifications", notifications_pkey="a notification is stored once"),
+    **_of(
+        "notification_work",
+        notification_work_pkey="the end of the work on a notification",
+        notification_work_due="workers: what is due, oldest first",
+    ),
+    **_of("account_webhooks", account_webhooks_pkey="the webhook of an account"),
     **_of("account_passes", account_passes_pkey="the lease of an account"),
     **_of("leases", leases_pkey="taking and holding a lease"),
     **_of(

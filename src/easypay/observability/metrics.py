@@ -30,6 +30,7 @@ class Instruments:
         self._for_exports(self.registry)
         self._for_feed(self.registry)
         self._for_work(self.registry)
+        self._for_notifications(self.registry)
         self._for_unknown_outcomes(self.registry)
         self._for_reconciliation(self.registry)
         self._for_processes(self.registry)
@@ -244,6 +245,25 @@ class Instruments:
             "easypay_webhook_delay_seconds",
             "How long after its event the first attempt to deliver a webhook began.",
             bounds=SECONDS,
+        )
+
+    def _for_notifications(self, registry: Registry) -> None:
+        self.notifications = registry.counter(
+            "easypay_notifications_total",
+            "Notifications from processors: stored, repeated, irrelevant, unreadable, or refused "
+            "for their signature.",
+            "result",
+        )
+        self.processor_webhooks = registry.gauge(
+            "easypay_processor_webhooks",
+            "Accounts whose notifications were ordered, by what the processor says of the order.",
+            "state",
+            merge="max",
+        )
+        self.notifications_expected = registry.counter(
+            "easypay_notifications_expected_total",
+            "Approved charges that were looked at: whether their notification has come.",
+            "result",
         )
 
     def _for_unknown_outcomes(self, registry: Registry) -> None:

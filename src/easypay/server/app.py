@@ -20,6 +20,7 @@ from easypay.api.customers import CustomersApi
 from easypay.api.events import EventsApi
 from easypay.api.exports import ExportsApi
 from easypay.api.exports import Limits as ExportLimits
+from easypay.api.notifications import NotificationsApi
 from easypay.api.observer import RequestObserver
 from easypay.api.paging import Cursors
 from easypay.api.payments import PaymentsApi
@@ -56,6 +57,8 @@ from easypay.hmac_sha256 import keyed_digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import digest_of
 from easypay.merchants.vault import Box, Vault
+from easypay.notifications.accounts import Signers
+from easypay.notifications.store import STORE as STORE_NOTIFICATIONS
 from easypay.observability import trace
 from easypay.observability.access_log import AccessLog
 from easypay.observability.call_metrics import MeasuredPool, MeasuredProcessor, summary
@@ -434,12 +437,7 @@ class Gateway:
         admin_digest = None if admin_key is None else digest_of(admin_key.get_secret_value())
         self._exports = self._build_exports()
         self._customers = self._build_customers()
-        self._events = EventsApi(
-            directory=self._directory,
-            reading=self._places.primary.reading,
-            cursors=Cursors(vault.derive("cursors")),
-            at_once=settings.database_reading_connections,
-        )
+        self._events = self._build_events(vault)
         self._batches = self._build_batches(vault)
         return {
             "payments": PaymentsApi(
@@ -476,6 +474,7 @@ class Gateway:
                 pool=self._clients_pool,
                 cursors=Cursors(vault.derive("cursors")),
             ),
+            "notifications": self._build_notifications(vault, integrations),
             "webhooks": WebhooksApi(
                 directory=self._directory,
                 pool=self._clients_pool,
@@ -505,6 +504,23 @@ class Gateway:
                 is_draining=lambda: self.draining,
             ),
         }
+
+    def _build_events(self, vault: Vault) -> EventsApi:
+        return EventsApi(
+            directory=self._directory,
+            reading=self._places.primary.reading,
+            cursors=Cursors(vault.derive("cursors")),
+            at_once=self.settings.database_reading_connections,
+        )
+
+    def _build_notifications(
+        self, vault: Vault, integrations: Mapping[str, Integration]
+    ) -> NotificationsApi:
+        return NotificationsApi(
+            signers=Signers(self._clients_pool, vault, integrations, self._directory),
+            committer=self._committer(STORE_NOTIFICATIONS, opened=False, lanes=1),
+            counted=self._instruments.notifications.add,
+        )
 
     def _build_batches(self, vault: Vault) -> BatchesApi:
         settings = self.settings

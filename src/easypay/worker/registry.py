@@ -14,6 +14,7 @@ from easypay.db.work_list import WorkList
 from easypay.db.work_loop import EndWatcher
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import Vault
+from easypay.notifications.store import NOTIFICATIONS
 from easypay.observability.metrics import Instruments
 from easypay.payments.queue_rows import QUEUED
 from easypay.server.open_files import SPARE_FILES, allow_files
@@ -24,6 +25,7 @@ from easypay.webhooks.http_sender import HttpSender
 from easypay.webhooks.queue import DELIVERIES
 from easypay.worker.batches import Batches
 from easypay.worker.erasures import Erasures
+from easypay.worker.notifications import Notifications
 from easypay.worker.queued_payments import QueuedPayments
 from easypay.worker.stored_methods import StoredMethods
 
@@ -88,4 +90,5 @@ LISTS: Final[tuple[Listed, ...]] = (
     Listed("stored payment methods", VAULT_WORK, StoredMethods),
     Listed("batches", GROUPS, Batches),
     Listed("erasures", ERASURES, Erasures),
+    Listed("notifications", NOTIFICATIONS, Notifications),
 )

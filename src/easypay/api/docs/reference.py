@@ -36,7 +36,7 @@ _OBJECTS: Final = (
     *("Erasure", "ErasedFields", "KeptFields", "NotReached"),
     *("StoredCustomer", "StoredMethod", "MethodAddress", "MethodFailure", "Validity"),
     *("Endpoint", "NewEndpoint", "Attempt", "Delivery", "SentRequest", "TestSent", "Redelivery"),
-    *("Batch", "BatchSum"),
+    *("Batch", "BatchSum", "Received"),
     *("Settlement", "SettlementTotal", "Sum", "Settled"),
     *("Reconciliation", "ReadBooks", "OpenBreaks", "Break", "Side"),
     *("Problem", "BadField", "Currency"),
