@@ -22,6 +22,7 @@ from easypay.command_line import (
     logs,
     merchants,
     operations,
+    processors,
     reconciliation,
     statement,
     trigger,
@@ -66,6 +67,7 @@ app.add_typer(merchants.merchants, name="merchant")
 app.add_typer(merchants.keys, name="key")
 app.add_typer(operations.operations, name="operation")
 app.add_typer(webhooks.webhooks, name="webhook")
+app.add_typer(processors.processors, name="processor")
 app.add_typer(customers.customers, name="customer")
 app.add_typer(operations.late_charges, name="late-charges")
 app.add_typer(reconciliation.breaks, name="breaks")
