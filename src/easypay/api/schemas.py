@@ -59,6 +59,7 @@ _RETRY: Final = _line("""
 Whether to try again after a decline or rejection. `later`: the same request may work another time.
 `fix_data`: correct the data or use another card. `never`: it will not work. Null if unknown.""")
 _PRINTED: Final = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff"
+_NOTE: Final = {"description": "For people: one printable line.", "pattern": rf"^{_PRINTED}]*$"}
 _NAME: Final = {"pattern": rf"^{_PRINTED}]*{_PRINTED}\s]{_PRINTED}]*$"}
 # As `inputs.credential` reads it: copied text may have blanks around it.
 _CREDENTIAL: Final = r"^[\t-\r \u00a0\u200b\ufeff]*[!-~]{1,%d}[\t-\r \u00a0\u200b\ufeff]*$"
@@ -339,6 +340,8 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "CreateMerchant.name": _NAME,
     "UpdateMerchant.name": _NAME,
     "CreateKey.name": _NAME,
+    "CreateEndpoint.description": _NOTE,
+    "UpdateEndpoint.description": _NOTE,
     "BillingAddress.state": {"description": "State or province.", "enum": None},
     "BillingAddress.line1": "Street and number; the address check reads it.",
     "Card.cvc": "The card code. Never stored.",
