@@ -1430,7 +1430,7 @@ SETTLEMENT: Final = (
     settlement_case("tell payments of their settlement", settlement_rows.settle,
          uses=("settled_transactions_untold", "settled_transactions_pkey", "payments_pkey",
                "settlement_changes_pkey"),
-         buffers=12_000, sorts=500),
+         buffers=20_000, sorts=500),
     settlement_case("list settlements", settlement_rows.list_settlements,
          uses=("settled_batches_time", "settled_transactions_day", "settlement_changes_pkey"),
          buffers=1_000, sorts=1_000),

@@ -9,7 +9,7 @@ from easypay.settlement import lists, settling
 from harness import connected
 from plans.world import World
 
-# The merchant's payments of the latest days were not told yet.
+# The merchant's latest 200 were not told yet, however many payments the database has.
 _FILL: Final = """
     INSERT INTO settled_transactions (account, batch_id, transaction_id, kind, status, reference,
         amount_minor, currency, card_brand, last4, settled_at, merchant_id, mode, payment_id,
@@ -18,10 +18,11 @@ _FILL: Final = """
            'settledSuccessfully', left(p.id::text, 20), p.captured_minor, p.currency, p.card_brand,
            p.card_last4, date_trunc('day', p.created_at) + interval '23 hours', p.merchant_id,
            p.mode, p.id, p.id, p.order_reference,
-           CASE WHEN p.merchant_id <> $1 OR p.id < lowest_id_at(now() - interval '25 days')
-                THEN 'settled' END
+           CASE WHEN p.merchant_id <> $1 OR p.id < latest.id THEN 'settled' END
       FROM payments p
       JOIN processor_logins l ON l.merchant_id = p.merchant_id AND l.id = p.login_id
+     CROSS JOIN (SELECT id FROM payments WHERE merchant_id = $1 AND status = 'captured'
+                  ORDER BY id DESC OFFSET 200 LIMIT 1) AS latest
      WHERE p.status = 'captured'
     ON CONFLICT DO NOTHING
 """
