@@ -38,6 +38,9 @@ lost and found: captured
 refund: succeeded
 card on file: captured
 batch: done
+settled: settled
+booked: 2500
+differences: 0
 """
 
 
@@ -70,7 +73,7 @@ async def run(language: str, program: str, folder: Path) -> str:
 async def shops(stack: Stack, tmp_path: Path) -> AsyncIterator[dict[str, Shop]]:
     """A merchant for each language, as `make run` describes its demo merchant to programs."""
     gateway = await stack.gateway(**QUICKER)
-    stack.worker(**QUICKER)
+    stack.worker(**QUICKER, reconcile_every_s="1")
     made: dict[str, Shop] = {}
     for language in PROGRAMS:
         merchant = await stack.shop(gateway)

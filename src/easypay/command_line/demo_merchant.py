@@ -19,6 +19,7 @@ NAME: Final = "Demo shop"
 SCOPES: Final = (
     *USUAL_SCOPES,
     *("events:read", "webhooks:manage", "customers:read", "customers:write", "batches:write"),
+    *("settlements:read", "reconciliation:read"),
 )
 """What the key may do: all that a shop which is being written needs."""
 

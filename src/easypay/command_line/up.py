@@ -49,6 +49,8 @@ from easypay.settings import SANDBOX_URL, Settings
 SIMULATOR_LOGIN: Final = "easypay-sim"
 SIMULATOR_KEY: Final = "sim-secret-key-1"
 READY_WITHIN_S: Final = 60.0
+_BOOKS_EVERY_S: Final = "EASYPAY_RECONCILE_EVERY_S"
+"""Whoever lets the simulator settle does not wait an hour for the books."""
 _ACCOUNT: Final = ("EASYPAY_AUTHORIZE_NET_LOGIN_ID", "EASYPAY_AUTHORIZE_NET_TRANSACTION_KEY")
 _CHECK_DATABASE_EVERY_S: Final = 0.25
 _LONGEST_SOCKET_PATH: Final = 100
@@ -189,6 +191,7 @@ class Stack:
                 "EASYPAY_WEBHOOK_PRIVATE_NETWORKS", "127.0.0.0/8,::1/128"
             ),
             **({"EASYPAY_CACHE_URL": self._cache_url} if self._cache_url else {}),
+            **({_BOOKS_EVERY_S: os.environ.get(_BOOKS_EVERY_S, "10")} if simulator_url else {}),
         }
         await self._start_gateways({**os.environ, **gateway_environment})
         await self._start_worker({**os.environ, **gateway_environment})
