@@ -22,8 +22,9 @@ from customers.shops import (
     minutes_pass,
     new_customer,
     profiles,
+    vault_call,
 )
-from harness import Shop, Stack, own_stack, until
+from harness import Shop, Stack, mint_token, own_stack, until
 
 stack = own_stack(**OF_CALLS)
 pytestmark = pytest.mark.usefixtures("worker")
@@ -196,3 +197,33 @@ async def nothing_is_looked_for(stack: Stack, shop: Shop) -> None:
         return await stack.value(sql, shop.merchant_id) == 0
 
     await until(done, what="nothing is looked for any more")
+
+
+async def test_a_card_that_somebody_else_has_put_into_the_profile_is_not_removed(
+    stack: Stack, keeper: Shop
+) -> None:
+    """Nothing is known of the digits of a token, so any of the two may be the late one."""
+    customer = await new_customer(keeper)
+    await add_card(keeper, customer, exp_year=2031)
+    await fault(stack, keeper, "late_charge", NEW_METHOD, delay_ms=LATE_S * 1000, by_clock=True)
+    token = await mint_token(stack.simulator, keeper.login)
+    body = {"payment_method": {"type": "accept_token", "accept_token": token}}
+    asked = await keeper.post(f"/customers/{customer['id']}/payment_methods", body)
+    assert asked.status_code == 202, asked.text
+    await minutes_pass(stack, keeper)
+    await ends(stack, keeper, asked.json()["id"], "failed")
+    (profile,) = await profiles(stack, keeper)
+    number = {"cardNumber": "5424000000000015", "expirationDate": "2037-12"}
+    await vault_call(
+        *(stack, keeper, NEW_METHOD),
+        customerProfileId=profile["customer_profile_id"],
+        paymentProfile={"payment": {"creditCard": number}},
+    )
+    await stack.simulator.post("/clock", advance_s=LATE_S)
+
+    async def stored() -> bool:
+        return len(await in_vault(stack, keeper)) == 3
+
+    await until(stored, what="the vault has stored the card")
+    await nothing_is_looked_for(stack, keeper)
+    assert "2037-12" in await in_vault(stack, keeper)

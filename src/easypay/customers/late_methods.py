@@ -6,8 +6,10 @@ looks for it during the day after the creation, each time after twice as long: `
 also a profile whose creation was called `failed` (`vault_calls`).
 
 Only the profile that the method was meant for is looked at, which has our reference. What is
-removed there is unknown to us and can be this method. The profile is held meanwhile, so no request
-can be storing there: it would find the late card and take it for its own.
+removed there is unknown to us and can be this method. If there is more of that than methods that
+were called `failed`, somebody else has stored cards there, and nothing is removed. The profile is
+held meanwhile, so no request can be storing there: it would find the late card and take it for its
+own.
 """
 
 import logging
@@ -100,7 +102,14 @@ class LateMethods:
     ) -> str | None:
         known = await method_rows.known_ids(self._calls.pool, method)
         vault = self._calls.vault(method.processor)
-        for each in unknown_like(method, found, known):
+        late = unknown_like(method, found, known)
+        if len(late) > await method_rows.never_shown(self._calls.pool, method):
+            log.warning(
+                "method %s may be any of %d in profile %s at the processor: none is removed",
+                *(method.id, len(late), found.customer_profile_id),
+            )
+            return None
+        for each in late:
             log.warning("payment method %s was stored late; it is removed", method.id)
             answer = await vault.delete_method(account, each.ids, self._calls.deadline())
             why_not = why_not_deleted(answer)

@@ -28,7 +28,13 @@ from easypay.customers.model import (
     key_of,
     method_of,
 )
-from easypay.customers.refusals import BEING_DELETED, NOT_SENT, STORED_BEFORE
+from easypay.customers.refusals import (
+    AMBIGUOUS,
+    BEING_DELETED,
+    NOT_SENT,
+    NOT_STORED,
+    STORED_BEFORE,
+)
 from easypay.customers.store import (
     check_same_request,
     check_version,
@@ -129,6 +135,12 @@ _KNOWN: Final = """
        AND payment_profile_id IS NOT NULL
 """
 
+# Also those that the shop has deleted since.
+_NEVER_SHOWN: Final = f"""
+    SELECT count(*) FROM payment_methods
+     WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3 AND profile_id = $4
+       AND payment_profile_id IS NULL AND failure->>'word' IN ('{NOT_STORED}', '{AMBIGUOUS}')
+"""
 
 FIRST_VERSION: Final = 1
 
@@ -471,6 +483,14 @@ async def known_ids(runner: Runner, method: Method) -> set[str]:
         _KNOWN, method.merchant_id, method.mode, method.customer_id, method.profile_id
     )
     return {row[0] for row in rows}
+
+
+async def never_shown(runner: Runner, method: Method) -> int:
+    """Return how many methods of this profile the processor may have stored late."""
+    count: int = await runner.fetchval(
+        _NEVER_SHOWN, method.merchant_id, method.mode, method.customer_id, method.profile_id
+    )
+    return count
 
 
 async def lock_method(connection: Runner, key: MethodKey) -> tuple[Customer, Method]:
