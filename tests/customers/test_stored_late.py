@@ -227,3 +227,15 @@ async def test_a_card_that_somebody_else_has_put_into_the_profile_is_not_removed
     await until(stored, what="the vault has stored the card")
     await nothing_is_looked_for(stack, keeper)
     assert "2037-12" in await in_vault(stack, keeper)
+
+
+async def test_a_failed_method_that_the_shop_deletes_is_looked_for_all_the_same(
+    stack: Stack, keeper: Shop
+) -> None:
+    customer = await new_customer(keeper)
+    await add_card(keeper, customer, exp_year=2031)
+    method = await fails(stack, keeper, customer, NEW_METHOD)
+    assert (await keeper.client.delete(f"/payment_methods/{method}")).status_code == 204
+    await is_stored_late(stack, keeper)
+    await minutes_pass(stack, keeper)
+    await vault_has(stack, keeper, "2031-12")

@@ -6,7 +6,8 @@
     told to be unknown
     a method that is `deleting`   delete it again: what is gone counts as deleted
     a profile that is `deleting`  the same, with all of its methods
-    a method that has `failed`    look whether the vault stored it late: `late_methods`
+    a method that has `failed`    look whether the vault stored it late: `late_methods`; also if
+                                  the shop has deleted it since
 
 A method is sought in the profile that it was meant for: by our reference if the profile was to be
 made with it, and among the methods of the profile that are not ours yet otherwise. Only one method
@@ -88,10 +89,10 @@ class Mender:
             case State.DELETING:
                 gone = await self._calls.delete_method(method, ends_work=False)
                 return Done() if gone else SCHEDULE.after(work, "the method is not deleted yet")
-            case State.FAILED:
-                return await self._late.look_for(work, method)
-            case State.DELETED:
+            case State.DELETED if method.payment_profile_id is not None:
                 return Done()
+            case State.FAILED | State.DELETED:
+                return await self._late.look_for(work, method)
             case _:
                 assert_never(method.state)
 
