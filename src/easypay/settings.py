@@ -179,7 +179,8 @@ class Settings(BaseSettings):
     batch_days: int = Field(
         default=90,
         ge=1,
-        description="How long batches and their results are kept, from the end of the batch",
+        description="How long batches and their results are kept, from the end of the batch. Not "
+        "less than keys: an upload that is repeated with its key makes no second batch",
     )
     queue_poll_s: float = Field(
         default=1.0,
@@ -488,6 +489,11 @@ class Settings(BaseSettings):
         return (
             None if self.processor_resolver is None else resolver_address(self.processor_resolver)
         )
+
+    @property
+    def batches_kept_days(self) -> int:
+        """How many days a batch is kept that is over."""
+        return max(self.batch_days, self.idempotency_key_days)
 
     @property
     def database_connections(self) -> int:

@@ -46,3 +46,14 @@ def test_an_empty_address_is_the_processors_own() -> None:
     found = settings(authorize_net_test_url="", authorize_net_live_url="")
     assert found.authorize_net_test_url == SANDBOX_URL
     assert found.authorize_net_live_url == PRODUCTION_URL
+
+
+@pytest.mark.parametrize(
+    ("batch_days", "key_days", "kept_days"), [(90, 30, 90), (1, 30, 30), (90, 400, 400)]
+)
+def test_a_batch_is_kept_for_as_long_as_keys_are(
+    batch_days: int, key_days: int, kept_days: int
+) -> None:
+    """An upload that is repeated with its key would run the whole file a second time."""
+    given = settings(batch_days=batch_days, idempotency_key_days=key_days)
+    assert given.batches_kept_days == kept_days

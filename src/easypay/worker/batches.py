@@ -40,7 +40,7 @@ class Batches:
             end=self._parts.committer(claims.END, lanes=1),
             box=Box(parts.vault.derive(SEAL_KEY)),
             deadline_s=settings.processor_deadline_s,
-            keep_days=settings.batch_days,
+            keep_days=settings.batches_kept_days,
             poll_s=settings.queue_poll_s,
             ended=ended,
         )
