@@ -139,7 +139,8 @@ async def objects_of(runner: Runner, events: Sequence[FeedEvent]) -> list[FeedEv
     """
     subjects = [subject_of(event) for event in events]
     of = {
-        each: [e for e, s in zip(events, subjects, strict=True) if s == each] for each in subjects
+        each: [e for e, s in zip(events, subjects, strict=True) if s == each]
+        for each in set(subjects)
     }
     others: dict[UUID, Any] = {
         **await customer_events.objects_of(runner, of.get(ids.CUSTOMER, ())),
