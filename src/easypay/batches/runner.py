@@ -155,17 +155,17 @@ class Runner:
         look_at_progress = 0.0
         while True:
             try:
-                wanted = {(g.batch.merchant_id, g.batch.id) for g in self._loop.under_way}
-                if wanted and monotonic() >= look_at_progress:
-                    look_at_progress = monotonic() + _PROGRESS_EVERY_S
-                    await store.tell_progress(self._pool, list(wanted))
-                states = await claims.states_of(self._pool, list(wanted)) if wanted else {}
+                wanted = sorted({(g.batch.merchant_id, g.batch.id) for g in self._loop.under_way})
+                states = await claims.states_of(self._pool, wanted) if wanted else {}
                 under_way = {group.batch.id for group in self._loop.under_way}
                 self._states = {each: states.get(each, self._states[each]) for each in under_way}
+                if wanted and monotonic() >= look_at_progress:
+                    look_at_progress = monotonic() + _PROGRESS_EVERY_S
+                    await store.tell_progress(self._pool, wanted)
             except Exception as error:
                 if not is_passing(error):
                     raise
-                log.warning("the states of batches cannot be read: %s", error)
+                log.warning("it cannot be read how far batches have come: %s", error)
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _tidy_on(self) -> None:
