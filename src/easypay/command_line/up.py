@@ -49,8 +49,10 @@ from easypay.settings import SANDBOX_URL, Settings
 SIMULATOR_LOGIN: Final = "easypay-sim"
 SIMULATOR_KEY: Final = "sim-secret-key-1"
 READY_WITHIN_S: Final = 60.0
-_BOOKS_EVERY_S: Final = "EASYPAY_RECONCILE_EVERY_S"
-"""Whoever lets the simulator settle does not wait an hour for the books."""
+# A shop that is being written runs on this machine, and so does `easypay listen`. Whoever lets the
+# simulator settle does not wait an hour for the books.
+_USUAL: Final = {"EASYPAY_WEBHOOK_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128"}
+_WITH_SIMULATOR: Final = {"EASYPAY_RECONCILE_EVERY_S": "10"}
 _ACCOUNT: Final = ("EASYPAY_AUTHORIZE_NET_LOGIN_ID", "EASYPAY_AUTHORIZE_NET_TRANSACTION_KEY")
 _CHECK_DATABASE_EVERY_S: Final = 0.25
 _LONGEST_SOCKET_PATH: Final = 100
@@ -186,15 +188,11 @@ class Stack:
             "EASYPAY_METRICS_LISTEN": self._metrics_address,
             "EASYPAY_ADMIN_KEY": admin_key,
             "EASYPAY_AUTHORIZE_NET_TEST_URL": processor_url,
-            # A shop that is being written runs on this machine, and so does `easypay listen`.
-            "EASYPAY_WEBHOOK_PRIVATE_NETWORKS": os.environ.get(
-                "EASYPAY_WEBHOOK_PRIVATE_NETWORKS", "127.0.0.0/8,::1/128"
-            ),
             **({"EASYPAY_CACHE_URL": self._cache_url} if self._cache_url else {}),
-            **({_BOOKS_EVERY_S: os.environ.get(_BOOKS_EVERY_S, "10")} if simulator_url else {}),
         }
-        await self._start_gateways({**os.environ, **gateway_environment})
-        await self._start_worker({**os.environ, **gateway_environment})
+        usual = _USUAL | (_WITH_SIMULATOR if simulator_url else {})
+        await self._start_gateways({**usual, **os.environ, **gateway_environment})
+        await self._start_worker({**usual, **os.environ, **gateway_environment})
         if simulator_url:
             await self._await_ready(self._simulator, f"{simulator_url}/simulator/livez")
         await self._await_ready(self._gateways[0], f"{api_url}/readyz")
