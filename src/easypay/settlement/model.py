@@ -58,6 +58,8 @@ class Ours(msgspec.Struct, frozen=True):
     state: str | None = None
     gives_back: bool = False
     """The refund gives a late charge back; the merchant knows nothing of it."""
+    refund_id: str | None = None
+    """The refund's transaction, if it is known."""
 
 
 def steps_of(told: str | None, now: str) -> tuple[str, ...]:
@@ -72,7 +74,8 @@ def is_ours(booked: Booked, ours: Ours) -> bool:
     """Whether the transaction is what our row says that it is. If not, nobody is told of it:
     reconciliation has a difference, or the outcome is still open here."""
     if booked.kind == "refund":
-        return ours.state == State.APPROVED
+        known = ours.refund_id in (None, booked.transaction_id)
+        return ours.state == State.APPROVED and known
     return ours.status == Status.CAPTURED and ours.transaction_id == booked.transaction_id
 
 

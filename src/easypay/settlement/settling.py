@@ -40,8 +40,8 @@ _PAYMENTS: Final = """
      ORDER BY p.id FOR NO KEY UPDATE SKIP LOCKED
 """
 _REFUNDS: Final = """
-    SELECT o.id, o.state, o.gives_back IS NOT NULL FROM operations o
-     WHERE o.merchant_id = $1 AND o.id = ANY ($2) AND {within}
+    SELECT o.id, o.state, o.gives_back IS NOT NULL, o.transaction_id FROM operations o
+     WHERE o.merchant_id = $1 AND o.id = ANY ($2) AND o.kind = 'refund' AND {within}
 """
 _MOVE: Final = """
     UPDATE payments p
@@ -149,14 +149,14 @@ async def _our_side(connection: Any, due: Sequence[Booked]) -> Mapping[Booked, O
 
 async def _refunds(
     connection: Any, merchant_id: UUID, booked: Sequence[Booked]
-) -> dict[UUID, tuple[str, bool]]:
+) -> dict[UUID, tuple[str, bool, str | None]]:
     wanted = [each.operation_id for each in booked if each.kind == "refund"]
     if not wanted:
         return {}
     rows = await connection.fetch(
         _REFUNDS.format(within=within_months("o.id", wanted)), merchant_id, wanted
     )
-    return {row[0]: (row[1], row[2]) for row in rows}
+    return {row[0]: (row[1], row[2], row[3]) for row in rows}
 
 
 def _decided(pairs: Iterable[tuple[Booked, Ours]]) -> _Group:

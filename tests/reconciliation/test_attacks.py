@@ -1,0 +1,39 @@
+"""What would leave money uncounted, counted twice or told wrongly: each found by attacking it."""
+
+from .reconciled import Reconciled
+
+
+async def _told(books: Reconciled) -> list[tuple[str, int]]:
+    rows = await books.stack.fetch(
+        "SELECT type, amount_minor FROM events WHERE merchant_id = $1"
+        " AND (type LIKE '%.settled' OR type LIKE '%.returned') ORDER BY type, amount_minor",
+        books.shop.merchant_id,
+    )
+    return [tuple(row) for row in rows]
+
+
+async def test_a_refund_at_the_portal_with_our_reference_is_not_told_as_ours(
+    books: Reconciled,
+) -> None:
+    """The processor's pages copy the invoice number of the charge that is refunded."""
+    paid = await books.shop.paid(25_00)
+    await books.settle()
+    await books.portal.refund(await books.transaction(paid), 3_00, await books.reference(paid))
+    await books.settle()
+    assert (await books.run()).new_breaks == {"unexplained_refund": 1}
+    assert await _told(books) == [("payment.settled", 25_00)]
+
+
+async def test_a_refund_that_is_there_twice_is_told_once(books: Reconciled) -> None:
+    paid = await books.shop.paid(25_00)
+    await books.settle()
+    refund = (await books.shop.refund(paid["id"], 5_00)).json()
+    reference = await books.stack.value(
+        "SELECT reference FROM operations WHERE merchant_id = $1 AND kind = 'refund'",
+        books.shop.merchant_id,
+    )
+    assert refund
+    await books.portal.refund(await books.transaction(paid), 4_00, reference)
+    await books.settle()
+    assert (await books.run()).new_breaks == {"doubled": 1}
+    assert await _told(books) == [("payment.settled", 25_00), ("refund.settled", 5_00)]
