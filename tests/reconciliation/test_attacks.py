@@ -2,6 +2,9 @@
 
 from .reconciled import Reconciled
 
+LATE_TEXT = "ZZZZZZZZZXZZZFZZZZZZ"
+"""An invoice number that is a reference of the year 10889."""
+
 
 async def _told(books: Reconciled) -> list[tuple[str, int]]:
     rows = await books.stack.fetch(
@@ -10,6 +13,12 @@ async def _told(books: Reconciled) -> list[tuple[str, int]]:
         books.shop.merchant_id,
     )
     return [tuple(row) for row in rows]
+
+
+async def test_an_invoice_number_of_a_far_year_stands_in_no_one_s_way(books: Reconciled) -> None:
+    await books.shop.paid(25_00)
+    await books.portal.charge(7_77, LATE_TEXT)
+    assert (await books.run()).new_breaks == {"unexplained_charge": 1}
 
 
 async def test_a_refund_at_the_portal_with_our_reference_is_not_told_as_ours(

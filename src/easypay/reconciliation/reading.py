@@ -68,7 +68,11 @@ class Reader(NamedTuple):
         return failure
 
     async def ask(
-        self, transaction_ids: Iterable[str], spool: Spool
+        self,
+        transaction_ids: Iterable[str],
+        spool: Spool,
+        batch_id: str | None = None,
+        settled_at: datetime | None = None,
     ) -> dict[str, BookLine | Unread]:
         """Ask about transactions one by one, and add what is found to the spool. Returns each, or
         why it is not told."""
@@ -84,7 +88,7 @@ class Reader(NamedTuple):
                 said[transaction_id] = found
             else:
                 said[transaction_id] = found.line
-                spool.add_asked(found)
+                spool.add_asked(found, batch_id, settled_at)
 
         await asyncio.gather(*map(one, dict.fromkeys(transaction_ids)))
         return said
@@ -108,7 +112,7 @@ class Reader(NamedTuple):
                 (line for line in page if line.transaction_id not in untold), batch_id, settled_at
             )
             if untold:
-                said = await self.ask(untold, spool)
+                said = await self.ask(untold, spool, batch_id, settled_at)
                 failed = next((each for each in said.values() if isinstance(each, Unread)), None)
                 if failed is not None:
                     return failed

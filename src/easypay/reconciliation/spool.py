@@ -59,7 +59,7 @@ def bounds_of(reference: str | None, newest: datetime) -> tuple[UUID, UUID] | No
         low, high = ids.reference_bounds(reference or "")
     except ValueError:
         return None
-    of_ours = low.version == _VERSION and ids.moment_of(low) <= newest
+    of_ours = low.version == _VERSION and low <= ids.lowest_id_at(newest)
     return (low, high) if of_ours else None
 
 
@@ -71,8 +71,6 @@ class Spool:
         self._file.write(field.HEADER)
         self._newest = newest
         self.lines = 0
-        self.charges = self.refunds = 0
-        """Of money that has moved."""
         self.oldest_id: UUID | None = None
         self.newest_id: UUID | None = None
 
@@ -83,13 +81,19 @@ class Spool:
         for line in lines:
             self._add(line, batch_id, settled_at, False, b"")
 
-    def add_asked(self, found: BookedTransaction) -> None:
-        """Add a transaction that was asked about by itself: it is as it is now."""
+    def add_asked(
+        self,
+        found: BookedTransaction,
+        batch_id: str | None = None,
+        settled_at: datetime | None = None,
+    ) -> None:
+        """Add a transaction that was asked about by itself: it is as it is now. Its batch is the
+        one whose list shows it, if that is known."""
         item = found.returned_items[-1] if found.returned_items else None
         self._add(
             found.line,
-            found.batch_id,
-            found.settled_at,
+            batch_id or found.batch_id,
+            settled_at or found.settled_at,
             True,
             b""
             if item is None

@@ -135,7 +135,8 @@ def read_batches(reply: Heard, reference: str, currency: str) -> list[SettledBat
 def _figures(item: dict[str, Any], currency: str) -> BrandFigures | None:
     found: dict[str, Any] = {"brand": wire.short(item.get("accountType"), 64) or ""}
     for field, theirs in _FIGURES.items():
-        value = item.get(theirs, 0)
+        value = item.get(theirs)
+        value = 0 if value is None else value
         known = _minor(value, currency) if field.endswith("_minor") else value
         if not isinstance(known, int):
             return None
