@@ -1,6 +1,6 @@
 """What would leave money uncounted, counted twice or told wrongly: each found by attacking it."""
 
-from .reconciled import Reconciled
+from .reconciled import DAY_S, Reconciled
 
 LATE_TEXT = "ZZZZZZZZZXZZZFZZZZZZ"
 """An invoice number that is a reference of the year 10889."""
@@ -19,6 +19,20 @@ async def test_an_invoice_number_of_a_far_year_stands_in_no_one_s_way(books: Rec
     await books.shop.paid(25_00)
     await books.portal.charge(7_77, LATE_TEXT)
     assert (await books.run()).new_breaks == {"unexplained_charge": 1}
+
+
+async def test_what_the_processor_does_not_have_is_told_after_a_gap_of_weeks(
+    books: Reconciled,
+) -> None:
+    """Nobody could read the books while it was between three and four days old."""
+    await books.shop.paid(24_00)
+    await books.run()
+    paid = await books.shop.paid(25_00)
+    await books.stack.simulator.post("/reset", login=books.shop.login)
+    await books.time.advance(9 * DAY_S)
+    await books.run()
+    found = await books.breaks("kind", "subject")
+    assert ("missing_at_processor", await books.reference(paid)) in found
 
 
 async def test_a_refund_at_the_portal_with_our_reference_is_not_told_as_ours(

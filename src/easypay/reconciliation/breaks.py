@@ -308,8 +308,14 @@ async def not_in_the_books(
         before,
         limit,
     )
-    known = await connection.fetch(_OPEN_OURS, account.key, _OUR_KINDS, limit)
-    return [Ours(*row) for row in (*known, *rows)]
+    return [Ours(*row) for row in rows]
+
+
+async def open_ours(connection: Any, account: Account, limit: int) -> list[Ours]:
+    """Return those with an open difference, the oldest first."""
+    return [
+        Ours(*row) for row in await connection.fetch(_OPEN_OURS, account.key, _OUR_KINDS, limit)
+    ]
 
 
 async def note_asked(

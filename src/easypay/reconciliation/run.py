@@ -50,6 +50,8 @@ _OVERLAP: Final = timedelta(days=1)
 _MARGIN: Final = timedelta(minutes=15)
 """How late a list may show what was done, and how far their clock and ours may differ."""
 _RECENT: Final = OLD_AFTER + timedelta(days=1)
+_OLDEST_ABSENT: Final = LOOK_BACK - 2 * _RECENT
+"""What is older may be in a batch that is no more listed."""
 _PAYMENT_LIFE: Final = timedelta(days=32)
 """An authorization is captured within 30 days."""
 
@@ -85,7 +87,8 @@ class Result(msgspec.Struct, kw_only=True):
 
 _ACCOUNT: Final = """
     SELECT array_agg(DISTINCT merchant_id) AS merchants, min(created_at) AS known_since,
-           min(mode) AS mode, (SELECT db_now()) AS now
+           (SELECT last_ended_at FROM account_books WHERE account = $1) AS ended_at,
+           (SELECT db_now()) AS now
       FROM processor_logins WHERE account = $1
 """
 TAKE: Final = """
@@ -169,7 +172,7 @@ class Reconciliation:
         if taken is None:
             return None
         renewing = asyncio.create_task(self._renew(key, reader_id))
-        one = _Run(self._pool, account, reader_id, now, result, self._changed)
+        one = _Run(self._pool, account, reader_id, now, row["ended_at"], result, self._changed)
         read_until: datetime | None = None
         try:
             reached = await one.reconcile(await self._reader(key, one), since, until)
@@ -232,6 +235,7 @@ class _Run:
         account: Account,
         reader_id: UUID,
         now: datetime,
+        ended_at: datetime | None,
         result: Result,
         changed: Changed,
     ) -> None:
@@ -239,6 +243,7 @@ class _Run:
         self._account = account
         self._reader_id = reader_id
         self._now = now
+        self._ended_at = ended_at
         self._result = result
         self._changed = changed
         self._failure: Unreadable | None = None
@@ -312,15 +317,12 @@ class _Run:
             raise Unreadable(unsettled)
         account = self._account
         high = began_at - _MARGIN
-        span = ids.lowest_id_at(high - _RECENT), ids.lowest_id_at(high)
-        oldest_payment = ids.lowest_id_at(high - _RECENT - _PAYMENT_LIFE)
         try:
             async with self._transaction() as connection:
                 await matching.match(connection, unsettled, account, began_at)
                 await breaks.note(connection, account, self.written)
-                absent = await breaks.not_in_the_books(
-                    connection, account, span, high, oldest_payment, MOST_ASKED
-                )
+                absent = await breaks.open_ours(connection, account, MOST_ASKED)
+                absent += await self._absent(connection, high)
                 open_lines = await breaks.open_lines(connection, account, _MOST_LINES, MOST_ASKED)
         finally:
             unsettled.close()
@@ -345,6 +347,26 @@ class _Run:
             asked.close()
 
     @asynccontextmanager
+    async def _absent(self, connection: Any, high: datetime) -> list[Ours]:
+        """Return what of ours is in no list, from before the last run that came to its end: what
+        was three days old while nobody could read the books is judged now."""
+        account = self._account
+        start = min(high, self._ended_at or account.known_since) - _RECENT
+        start = max(start, account.known_since, high - _OLDEST_ABSENT)
+        found: list[Ours] = []
+        while start < high and len(found) < MOST_ASKED:
+            end = min(start + _RECENT, high)
+            found += await breaks.not_in_the_books(
+                connection,
+                account,
+                (ids.lowest_id_at(start), ids.lowest_id_at(end)),
+                high,
+                ids.lowest_id_at(start - _PAYMENT_LIFE),
+                MOST_ASKED - len(found),
+            )
+            start = end
+        return found
+
     async def _transaction(self) -> AsyncIterator[Any]:
         """A transaction in which the lease is ours. Raises LeaseLost."""
         async with self._pool.acquire() as connection, connection.transaction():
