@@ -1,5 +1,16 @@
 """What would leave money uncounted, counted twice or told wrongly: each found by attacking it."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from easypay import clock, ids
+from easypay.reconciliation import matching
+from easypay.reconciliation.matching import Account
+from easypay.reconciliation.reading import ToRead
+from easypay.reconciliation.spool import Spool
+from harness import MASTERCARD
+
 from .reconciled import DAY_S, Reconciled
 
 LATE_TEXT = "ZZZZZZZZZXZZZFZZZZZZ"
@@ -60,3 +71,112 @@ async def test_a_refund_that_is_there_twice_is_told_once(books: Reconciled) -> N
     await books.settle()
     assert (await books.run()).new_breaks == {"doubled": 1}
     assert await _told(books) == [("payment.settled", 25_00), ("refund.settled", 5_00)]
+
+
+async def test_a_settled_charge_is_judged_once_ours_is_known(books: Reconciled) -> None:
+    """Its batch was read while ours was open, and never again; then ours was closed as declined."""
+    await books.shop.paid(20_00)
+    await books.stack.simulator.fault("drop_reply", books.shop.login)
+    lost = (await books.shop.pay(25_00)).json()
+    books.stack.rest()
+    try:
+        await books.stack.simulator.post("/settle")
+        assert (await books.run()).new_breaks == {}
+        whose = books.shop.merchant_id, ids.parse(ids.PAYMENT, lost["id"])
+        for statement in (
+            "DELETE FROM unresolved_operations WHERE merchant_id = $1 AND payment_id = $2",
+            "UPDATE operations SET state = 'declined' WHERE merchant_id = $1 AND payment_id = $2",
+            "UPDATE payments SET status = 'declined', active_operation = NULL"
+            " WHERE merchant_id = $1 AND id = $2",
+        ):
+            await books.stack.fetch(statement, *whose)
+        assert (await books.run()).new_breaks == {"unexplained_charge": 1}
+        assert (await books.run()).new_breaks == {}
+    finally:
+        books.stack.wake()
+
+
+@asynccontextmanager
+async def _in_the_archive(books: Reconciled) -> AsyncIterator[None]:
+    """Take the shop's operations out of sight, as a month that is archived is."""
+    merchant_id, nobody = books.shop.merchant_id, UUID(int=1)
+    moved = "UPDATE operations SET merchant_id = $2 WHERE merchant_id = $1"
+    await books.stack.fetch(
+        "INSERT INTO archived_months (month, low, high, label, manifest)"
+        " VALUES ('1999_01', $1, $2, 'x', '{}')",
+        *(UUID(int=0), UUID(int=2**128 - 1)),
+    )
+    await books.stack.fetch(moved, merchant_id, nobody)
+    try:
+        yield
+    finally:
+        await books.stack.fetch(moved, nobody, merchant_id)
+        await books.stack.fetch("DELETE FROM archived_months WHERE month = '1999_01'")
+
+
+async def test_a_difference_is_not_cleared_because_ours_is_in_the_archive(
+    books: Reconciled,
+) -> None:
+    paid = await books.shop.paid(25_00)
+    twice = await books.portal.charge(8_88, await books.reference(paid), number=MASTERCARD)
+    await books.time.advance(3600)
+    await books.settle()
+    assert (await books.run()).new_breaks == {"doubled": 1}
+    async with _in_the_archive(books):
+        await books.run()
+        assert await books.breaks() == [("doubled", twice)]
+
+
+async def test_a_batch_that_is_read_again_keeps_whose_its_rows_are(books: Reconciled) -> None:
+    """Our months may be in the archive when a bank returns an item of an old batch."""
+    await books.shop.paid(25_00)
+    await books.settle()
+    await books.run()
+    before = await books.everything()
+    key = await books.account()
+    async with _in_the_archive(books):
+        await books.stack.fetch("UPDATE settled_batches SET read_at = NULL WHERE account = $1", key)
+        assert (await books.run()).batches == 1
+        assert await books.everything() == before
+
+
+async def test_a_payment_that_comes_back_after_its_batch_was_read_is_told(
+    books: Reconciled,
+) -> None:
+    paid = await books.shop.paid(25_00)
+    await books.settle()
+    moved = "UPDATE operations SET merchant_id = $2 WHERE merchant_id = $1"
+    await books.stack.fetch(moved, books.shop.merchant_id, UUID(int=2))
+    assert (await books.run()).new_breaks == {"unexplained_charge": 1}
+    await books.stack.fetch(moved, UUID(int=2), books.shop.merchant_id)
+    await books.run()
+    assert await books.breaks() == []
+    assert (await books.shop.payment(paid["id"]))["settlement_state"] == "settled"
+
+
+async def test_half_a_list_takes_nothing_away_that_was_told(books: Reconciled) -> None:
+    """The sums say that the batch has more: what its list does not show is not gone."""
+    await books.shop.paid(25_00)
+    await books.settle()
+    await books.run()
+    key = await books.account()
+    ((batch_id,),) = await books.stack.fetch(
+        "SELECT batch_id FROM settled_batches WHERE account = $1", key
+    )
+    await books.stack.fetch(
+        "INSERT INTO settled_transactions (account, batch_id, transaction_id, kind, status,"
+        " amount_minor, currency, settled_at, told) VALUES ($1, $2, '4711', 'charge',"
+        " 'settledSuccessfully', 100, 'USD', db_now(), 'settled')",
+        *(key, batch_id),
+    )
+    batch = ToRead(batch_id, clock.now(), '[{"charges":2,"refunds":0}]')
+    account = Account(key, [books.shop.merchant_id], clock.now())
+    spool = Spool(clock.now())
+    try:
+        assert spool.lines < batch.moved
+        async with books.pool.acquire() as connection, connection.transaction():
+            await matching.match(connection, spool, account, clock.now())
+            await matching.keep(connection, spool, account, batch_id, whole=False)
+    finally:
+        spool.close()
+    assert len(await books.everything()) == 2

@@ -358,7 +358,11 @@ _OPEN_LINES: Final = """
     WITH b AS (SELECT transaction_id, batch_id, min(found_at) AS found_at
                  FROM reconciliation_breaks
                 WHERE account = $1 AND state = 'open' AND kind = ANY($2::text[])
-                GROUP BY 1, 2)
+                GROUP BY 1, 2
+               UNION
+               SELECT transaction_id, batch_id, settled_at FROM settled_transactions
+                WHERE account = $1 AND payment_id IS NOT NULL
+                  AND told IS DISTINCT FROM settlement_state)
     SELECT {columns}
       FROM b
       LEFT JOIN settled_transactions s ON s.account = $1 AND s.batch_id = b.batch_id
@@ -380,8 +384,8 @@ class SettledLine(NamedTuple):
 
 
 class OpenLines(NamedTuple):
-    """Transactions with an open difference that `book_matches` does not have: those in a batch,
-    and the ids of the others."""
+    """Transactions to judge once more that `book_matches` does not have, for a difference is open,
+    or ours was when its batch was read: those in a batch, and the ids of the others."""
 
     settled: list[SettledLine]
     others: list[str]

@@ -4,9 +4,10 @@ Every function works in the caller's transaction, on lines that `spool` has load
 reference is the first 100 bits of its operation's id, so its operation is a range of the primary
 key. Statements take CHUNK lines at a time, so that none grows with a batch.
 
-`verdict` is the kind of difference, NULL if both sides agree or nothing is to be said, and LATER
-if ours is still being found out: an operation without an outcome is the resolver's to judge, and a
-line read a moment ago may be older than what we did since.
+`verdict` is the kind of difference, NULL if both sides agree or no money moves, and LATER if
+nothing can be said now, so that a known difference stays as it is: an operation without an outcome
+is the resolver's to judge, a line read a moment ago may be older than what we did since, our side
+may be in the archive, and nobody knows a status that is new.
 """
 
 from collections.abc import Sequence
@@ -89,14 +90,15 @@ _MATCH: Final = """
                 THEN captured_minor ELSE op_minor END,
            our_currency, open, watched,
            CASE
-           WHEN meaning IN ('held', 'declined', 'voided', 'expired', 'unclear')
-             OR money IS NULL THEN NULL
+           WHEN meaning IN ('declined', 'voided', 'expired') THEN NULL
+           WHEN meaning IN ('held', 'unclear') OR money IS NULL THEN '{later}'
            WHEN operation_id IS NULL THEN
-               CASE WHEN meaning IN ('authorized', 'failed') OR submitted_at < $5::timestamptz
+               CASE WHEN meaning IN ('authorized', 'failed') THEN NULL
+                    WHEN submitted_at < $5::timestamptz
                       OR EXISTS (SELECT FROM archived_months a
-                                  WHERE a.low <= pairs.low AND a.high > pairs.low) THEN NULL
+                                  WHERE a.low <= pairs.low AND a.high > pairs.low) THEN '{later}'
                     ELSE 'unexplained_' || money END
-           WHEN payment_status IS NULL THEN NULL                            -- archived
+           WHEN payment_status IS NULL THEN '{later}'                       -- archived
            WHEN open OR watched THEN '{later}'
            WHEN NOT fresh AND settled_at IS NULL
             AND greatest(op_at, payment_at) > $4::timestamptz - $8::interval THEN '{later}'
@@ -148,6 +150,24 @@ _OURS: Final = (
     " submitted_at, settled_at, merchant_id, mode, payment_id, operation_id, order_reference,"
     " change_code, change_message, changed_at"
 )
+_OUR_SIDE: Final = (
+    *("amount_minor", "currency"),  # an amount without ours is in hundredths
+    *("merchant_id", "mode", "payment_id", "operation_id", "order_reference"),
+)
+
+
+def _kept(name: str) -> str:
+    """Return what a column becomes. What we knew once is not forgotten with our own rows, which may
+    be in the archive."""
+    if name not in _OUR_SIDE:
+        return f"excluded.{name}"
+    return (
+        "CASE WHEN excluded.payment_id IS NULL AND s.payment_id IS NOT NULL"
+        f" THEN s.{name} ELSE excluded.{name} END"
+    )
+
+
+_KEPT: Final = ", ".join(_kept(name.strip()) for name in _OURS.split(","))
 _KEEP: Final = f"""
     INSERT INTO settled_transactions AS s (account, batch_id, transaction_id, {_OURS})
     SELECT DISTINCT ON (m.transaction_id) $1, $2, m.transaction_id, m.kind, m.status, m.meaning,
@@ -158,9 +178,17 @@ _KEEP: Final = f"""
      WHERE m.n >= $4 AND m.n < $5 AND m.meaning = ANY($3::text[]) AND m.kind IS NOT NULL
      ORDER BY m.transaction_id
     ON CONFLICT (account, batch_id, transaction_id) DO UPDATE SET ({_OURS}) =
-        ROW ({", ".join(f"excluded.{name.strip()}" for name in _OURS.split(","))})
+        ROW ({_KEPT})
      WHERE ({", ".join(f"s.{name.strip()}" for name in _OURS.split(","))})
-        IS DISTINCT FROM ({", ".join(f"excluded.{name.strip()}" for name in _OURS.split(","))})
+        IS DISTINCT FROM ({_KEPT})
+"""
+# Ours came after the batch was read: a month out of the archive, an operation that was restored.
+_EXPLAIN: Final = f"""
+    UPDATE settled_transactions s
+       SET ({", ".join(_OUR_SIDE)}) = ROW ({", ".join(f"m.{name}" for name in _OUR_SIDE)})
+      FROM book_matches m
+     WHERE s.account = $1 AND s.batch_id = m.batch_id AND s.transaction_id = m.transaction_id
+       AND s.payment_id IS NULL AND m.payment_id IS NOT NULL
 """
 
 
@@ -206,9 +234,18 @@ async def match(connection: Any, spool: Spool, account: Account, read_began_at: 
     await connection.execute(_LOOK)
 
 
-async def keep(connection: Any, spool: Spool, account: Account, batch_id: str) -> None:
-    """Make the rows of a batch what its list says: only what differs is written."""
+async def explain(connection: Any, account: Account) -> None:
+    """Say of rows that had no side of ours whose they are, where that is known now."""
+    await connection.execute(_EXPLAIN, account.key)
+
+
+async def keep(
+    connection: Any, spool: Spool, account: Account, batch_id: str, *, whole: bool
+) -> None:
+    """Make the rows of a batch what its list says: only what differs is written. A list that is not
+    whole takes no row away: what was told once would be told again."""
     moved = sorted(MOVED)
-    await connection.execute(_GONE, account.key, batch_id, moved)
+    if whole:
+        await connection.execute(_GONE, account.key, batch_id, moved)
     for first in range(0, spool.lines, CHUNK):
         await connection.execute(_KEEP, account.key, batch_id, moved, first, first + CHUNK)

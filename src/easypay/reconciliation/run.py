@@ -292,10 +292,10 @@ class _Run:
                 failpoints.reach("reconcile_batch_begun")
                 account = self._account
                 await matching.match(connection, spool, account, self._now)
-                await matching.keep(connection, spool, account, batch.batch_id)
+                whole = spool.lines >= batch.moved
+                await matching.keep(connection, spool, account, batch.batch_id, whole=whole)
                 failpoints.reach("reconcile_batch_kept")
                 await breaks.note(connection, account, self.written)
-                whole = spool.lines >= batch.moved
                 await reading.has_read(connection, account.key, batch, whole=whole)
                 failpoints.reach("reconcile_batch_noted")
         finally:
@@ -339,6 +339,7 @@ class _Run:
             async with self._transaction() as connection:
                 failpoints.reach("reconcile_asked")
                 await matching.match(connection, asked, account, began_at)
+                await matching.explain(connection, account)
                 await breaks.note(connection, account, self.written)
                 answers = _judged(absent, said)
                 await breaks.note_asked(connection, account, answers, self.written)
@@ -346,7 +347,6 @@ class _Run:
         finally:
             asked.close()
 
-    @asynccontextmanager
     async def _absent(self, connection: Any, high: datetime) -> list[Ours]:
         """Return what of ours is in no list, from before the last run that came to its end: what
         was three days old while nobody could read the books is judged now."""
@@ -367,6 +367,7 @@ class _Run:
             start = end
         return found
 
+    @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Any]:
         """A transaction in which the lease is ours. Raises LeaseLost."""
         async with self._pool.acquire() as connection, connection.transaction():
