@@ -27,6 +27,7 @@ BREAK: Final = "brk"
 ACCOUNT: Final = "acc"
 
 REFERENCE_LENGTH: Final = 20
+_VERSION: Final = 7
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _REFERENCE_SHIFT: Final = 128 - 5 * REFERENCE_LENGTH
@@ -110,6 +111,17 @@ def reference_bounds(text: str) -> tuple[UUID, UUID]:
         bits = bits << 5 | _CROCKFORD.index(character)
     low = bits << _REFERENCE_SHIFT
     return UUID(int=low), UUID(int=low | (1 << _REFERENCE_SHIFT) - 1)
+
+
+def own_reference_bounds(text: str, newest: datetime) -> tuple[UUID, UUID] | None:
+    """Return the bounds of a reference that we may have made; None for another program's text, such
+    as a number of 20 digits. No operation of ours began after `newest`."""
+    try:
+        low, high = reference_bounds(text)
+    except ValueError:
+        return None
+    ours = low.version == _VERSION and low <= lowest_id_at(newest)
+    return (low, high) if ours else None
 
 
 def lowest_id_at(moment: datetime) -> UUID:

@@ -81,6 +81,20 @@ def test_an_invalid_reference_is_refused(text: str) -> None:
         ids.reference_bounds(text)
 
 
+@pytest.mark.parametrize("text", ["", "9" * 20, "ZZZZZZZZZXZZZFZZZZZZ"])
+def test_a_reference_that_we_cannot_have_made_has_no_bounds(text: str) -> None:
+    """Another program's number, and a text that would be of the year 10889."""
+    now = datetime(2026, 11, 30, tzinfo=UTC)
+    assert ids.own_reference_bounds(text, now) is None
+
+
+def test_a_reference_of_ours_has_bounds_until_it_is_of_later() -> None:
+    made = ids.new_id()
+    text, moment = ids.reference(made), ids.moment_of(made)
+    assert ids.own_reference_bounds(text, moment + timedelta(days=1)) == ids.reference_bounds(text)
+    assert ids.own_reference_bounds(text, moment - timedelta(days=1)) is None
+
+
 def test_a_hundred_thousand_ids_have_distinct_references_in_the_same_order() -> None:
     made = [ids.new_id() for _ in range(100_000)]
     assert len({ids.reference(value) for value in made}) == len(made)

@@ -88,7 +88,7 @@ def _spool(w: World) -> Spool:
 async def compare_a_batch(w: World) -> None:
     spool, account, written = _spool(w), account_of(w), Written.none()
     await matching.match(w.connection, spool, account, w.now)
-    await matching.keep(w.connection, spool, account, "4711")
+    await matching.keep(w.connection, spool, account, "4711", whole=True)
     await breaks.note(w.connection, account, written)
     spool.close()
     kept = await w.connection.fetchval(
@@ -106,6 +106,7 @@ async def look_for_what_is_in_no_list(w: World) -> None:
     low = ids.lowest_id_at(w.now - timedelta(days=4))
     oldest = ids.lowest_id_at(w.now - timedelta(days=36))
     await breaks.not_in_the_books(w.connection, account, (low, high), w.now, oldest, 200)
+    await breaks.open_ours(w.connection, account, 200)
     await breaks.open_lines(w.connection, account, 20_000, 200)
     ours = Ours(w.merchant_id, w.operation.id, w.payment.id, w.operation.reference, "1")
     asked = [Asked(ours, BreakKind.UNEXPLAINED_VOID, "voided")]

@@ -409,7 +409,4 @@ def _id_from(moment: datetime) -> UUID:
 
 
 def _bounds(reference: str) -> tuple[UUID, UUID] | None:
-    try:
-        return ids.reference_bounds(reference)
-    except ValueError:
-        return None
+    return ids.own_reference_bounds(reference, clock.now() + timedelta(days=1))

@@ -48,19 +48,7 @@ COLUMNS: Final = (
     "changed_at",
 )
 _START: Final = field.row_start(COLUMNS)
-_VERSION: Final = 7
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def bounds_of(reference: str | None, newest: datetime) -> tuple[UUID, UUID] | None:
-    """Return the bounds of the operation's id that a reference of ours has; None for a text that
-    we did not make, such as another program's number of 20 digits."""
-    try:
-        low, high = ids.reference_bounds(reference or "")
-    except ValueError:
-        return None
-    of_ours = low.version == _VERSION and low <= ids.lowest_id_at(newest)
-    return (low, high) if of_ours else None
 
 
 class Spool:
@@ -108,7 +96,7 @@ class Spool:
         fresh: bool,
         changed: bytes,
     ) -> None:
-        bounds = bounds_of(line.reference, self._newest)
+        bounds = ids.own_reference_bounds(line.reference or "", self._newest)
         low = high = None
         if bounds is not None:
             low, high = bounds
