@@ -96,6 +96,23 @@ async def test_a_settled_charge_is_judged_once_ours_is_known(books: Reconciled) 
         books.stack.wake()
 
 
+async def test_what_did_not_settle_and_is_voided_there_stays_until_it_is_voided_here(
+    books: Reconciled,
+) -> None:
+    """A void at the processor's pages five days after the sale: the money will never come, and ours
+    goes on saying captured."""
+    paid = await books.shop.paid(25_00)
+    await books.time.advance(5 * DAY_S)
+    assert (await books.run()).new_breaks == {"not_settled": 1}
+    transaction = await books.transaction(paid)
+    await books.portal.void(transaction)
+    await books.run()
+    assert ("not_settled", transaction) in await books.breaks()
+    assert (await books.shop.void(paid["id"])).status_code == 201
+    await books.run()
+    assert await books.breaks() == []
+
+
 @asynccontextmanager
 async def _in_the_archive(books: Reconciled) -> AsyncIterator[None]:
     """Take the shop's operations out of sight, as a month that is archived is."""

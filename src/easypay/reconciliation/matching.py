@@ -90,7 +90,11 @@ _MATCH: Final = """
                 THEN captured_minor ELSE op_minor END,
            our_currency, open, watched,
            CASE
-           WHEN meaning IN ('declined', 'voided', 'expired') THEN NULL
+           WHEN meaning IN ('declined', 'voided', 'expired') THEN
+               -- What we hold for captured or refunded is no more explained by that than before.
+               CASE WHEN op_state = 'approved' AND NOT op_voided
+                     AND op_transaction_id = transaction_id
+                     AND (op_kind = 'refund' OR payment_status = 'captured') THEN '{later}' END
            WHEN meaning IN ('held', 'unclear') OR money IS NULL THEN '{later}'
            WHEN operation_id IS NULL THEN
                CASE WHEN meaning IN ('authorized', 'failed') THEN NULL
