@@ -695,7 +695,8 @@ async def claim_in_turns(w: World, _: Case) -> Found:
 
 
 async def leave_the_queue(w: World) -> None:
-    operation_id = ids.new_id()
+    """Ten days ago is in a month with rows, also on the first of a month."""
+    operation_id = ids.lowest_id_at(w.now - timedelta(days=10))
     month = w.months.of(operation_id)
     sql = statements.in_months(queue_rows.LEAVE_LIST, f"{month} {month}")
     await w.pool.fetch(sql, [w.merchant_id], [operation_id], [ids.new_id()])
@@ -1002,7 +1003,7 @@ async def find_duplicates(w: World) -> None:
 CHORES: Final = (
     Case("forget old keys", purge_old_keys,
          uses=("idempotency_keys_age", "unresolved_operations_pkey", "watched_operations_pkey",
-               "operations_pkey"), months=200, locks=500, buffers=4_000,
+               "operations_pkey"), months=200, locks=700, buffers=4_000,
          because="an id carries the gateway's clock; a key must not be forgotten while its "
                  "operation is open, however wrong that clock was"),
     Case("forget old guards", purge_old_guards, buffers=25_000),

@@ -79,6 +79,11 @@ _EXPIRING: Final = f"""
       JOIN payments p ON p.merchant_id = o.merchant_id AND p.mode = o.mode AND p.id = o.payment_id
      WHERE {_AUTHORIZED} AND p.id >= $3 AND p.id < $4
 """
+# Each authorization's payment is looked up by its key: others of those days are not read.
+_BY_KEY: Final = """
+    SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+           set_config('enable_seqscan', 'off', true)
+"""
 # The row is held until the events are committed, so each is told once. Nobody waits for it.
 _REMINDED: Final = "SELECT expiring_told_below, db_now() FROM sweeps FOR UPDATE SKIP LOCKED"
 _REMIND_BELOW: Final = "UPDATE sweeps SET expiring_told_below = $1"
@@ -213,6 +218,7 @@ class Reminders:
         return told
 
     async def _tell(self, connection: Any, start: datetime, high: datetime) -> int:
+        await connection.execute(_BY_KEY)
         rows = await connection.fetch(
             _EXPIRING,
             *(ids.lowest_id_at(start), ids.lowest_id_at(high)),

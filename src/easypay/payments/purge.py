@@ -16,11 +16,13 @@ _PAUSE_S: Final = 0.01
 _HOURS: Final = 72
 _DAYS: Final = 400
 
-# Force look-ups by key: hashing all operations would cost more than the whole purge.
+# Force look-ups by key: hashing all operations would cost more than the whole purge. Each span gets
+# a plan of its own: one for any span may look up all keys and then leave out those of other times.
 _BEGIN: Final = """
     SELECT pg_try_advisory_xact_lock(hashtext('easypay purge')),
            set_config('lock_timeout', '2s', true), set_config('enable_hashjoin', 'off', true),
-           set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true)
+           set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true),
+           set_config('plan_cache_mode', 'force_custom_plan', true)
 """
 _DELETE: Final = """
     DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
