@@ -10,7 +10,7 @@ from msgspec.json import schema_components
 from easypay.api.conditional import ANY_TAG, VERSION_TAG, version_of
 from easypay.payments import views
 from easypay.payments.views import PAYMENT_FORM
-from harness import Gateway, Shop, Stack, http_client, payment_uuid
+from harness import Gateway, Shop, Stack, http_client, payment_uuid, until
 from harness.many_payments import copies_of
 from raw import dial
 
@@ -170,6 +170,12 @@ async def test_lists_and_all_else_that_is_read_have_tags(simulated: Stack, shop:
     payment = await shop.paid()
     await simulated.simulator.post("/settle")
     refund = (await shop.refund(payment["id"], 100)).json()["id"]
+
+    async def is_found() -> bool:  # a filtered list is a moment behind
+        answer = await shop.client.get("/payments", params={"refunded": "true"})
+        return bool(answer.json()["data"])
+
+    await until(is_found, what="the payment is in filtered lists")
     one = f"/payments/{payment['id']}"
     time = {"from": "2026-01-01T00:00:00Z", "to": "2027-01-01T00:00:00Z"}
     reads: tuple[tuple[str, dict[str, Any]], ...] = (
