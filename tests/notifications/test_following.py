@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from easypay import ids
+from easypay.notifications import store
 from harness import (
     QUICK,
     Shop,
@@ -77,6 +78,12 @@ async def decide(stack: Stack, login: str, payment: dict[str, Any], action: str)
 
 async def types_of(shop: Shop, payment_id: str) -> list[str]:
     return [each["type"] for each in await shop.all(f"/payments/{payment_id}/events")]
+
+
+async def test_a_reference_of_a_far_year_finds_nothing(following: Stack) -> None:
+    async with following.sessions.session() as connection:
+        far = "ZZZZZZZZZXZZZFZZZZZZ"
+        assert await store.find(connection, b"", far, abandoned_after_s=60.0) is None
 
 
 # one payment --------------------------------------------------------------------------------------

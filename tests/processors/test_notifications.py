@@ -104,6 +104,13 @@ def test_the_texts_of_other_systems_are_not_kept() -> None:
     assert (read.reference, read.charge_reference) == (None, None)
 
 
+def test_a_reference_of_a_far_year_is_not_kept() -> None:
+    """No month of ours has it, and none can be computed from it."""
+    read = FORMAT.read(body_of(payload={"id": "1", "invoiceNumber": "ZZZZZZZZZXZZZFZZZZZZ"}))
+    assert isinstance(read, Notification)
+    assert read.charge_reference is None
+
+
 @pytest.mark.parametrize("event", ["net.authorize.customer.created", "net.authorize.new.thing"])
 def test_what_is_not_followed_is_irrelevant(event: str) -> None:
     assert FORMAT.read(body_of(eventType=event)) == Irrelevant()

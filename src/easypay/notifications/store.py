@@ -4,14 +4,14 @@ Every function takes an asyncpg pool or connection. All times are the database's
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from easypay import ids
+from easypay import clock, ids
 from easypay.db.partitions import within_months
 from easypay.db.work_list import WorkList
 from easypay.notifications.model import Known
@@ -91,6 +91,8 @@ STORE: Final = Statement[Told, bool](
 
 # follow ------------------------------------------------------------------------------------------
 
+_SKEW: Final = timedelta(days=1)
+"""Clocks of two hosts differ by less than this."""
 # LIMIT keeps each look-up by the whole key apart.
 _FIND: Final = """
     SELECT o.merchant_id, o.id, o.payment_id, o.mode, o.kind, o.state, o.voided,
@@ -111,7 +113,10 @@ async def find(
 ) -> Known | None:
     """Return our operation with a reference, as it is now; None if no merchant of the account has
     one."""
-    low, high = ids.reference_bounds(reference)
+    bounds = ids.own_reference_bounds(reference, clock.now() + _SKEW)
+    if bounds is None:
+        return None
+    low, high = bounds
     found = await runner.fetchrow(
         _FIND.format(months=within_months("o.id", [low])), account, low, high, abandoned_after_s
     )

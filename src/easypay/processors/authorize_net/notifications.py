@@ -8,12 +8,12 @@ an old notification can be sent again by whoever has seen it: it is a hint, and 
 import hmac
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
-from easypay import ids, inputs
+from easypay import clock, ids, inputs
 from easypay.processors.authorize_net import wire
 from easypay.processors.notifications import Happened, Irrelevant, Notification
 
@@ -34,6 +34,8 @@ EVENTS: Final[Mapping[str, Happened]] = {
 _ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 _FRACTION: Final = re.compile(r"(\.\d{6})\d+")
 """Their times have seven decimals."""
+_SKEW: Final = timedelta(days=1)
+"""Clocks of two hosts differ by less than this."""
 
 
 class _Payload(msgspec.Struct):
@@ -91,11 +93,8 @@ class AuthorizeNetNotifications:
 
 def _reference(text: str | None) -> str | None:
     """Return a reference that may be ours. Whatever others write there is not kept."""
-    try:
-        ids.reference_bounds(text or "")
-    except ValueError:
-        return None
-    return text
+    newest = clock.now() + _SKEW
+    return text if text and ids.own_reference_bounds(text, newest) else None
 
 
 def _moment(text: str | None) -> datetime | None:
