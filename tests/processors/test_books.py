@@ -1,6 +1,7 @@
 """The processor's books: batches and their statistics, their transactions, what has not settled.
 The simulator's truth table is the judge; books shown page by page make situations it never has."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from easypay.processors.authorize_net import statuses
+from easypay.processors.authorize_net import book_messages, statuses
+from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import Account, Approved, BankAccount
 from easypay.processors.books import (
@@ -17,6 +19,7 @@ from easypay.processors.books import (
     BookedTransaction,
     BookLine,
     Books,
+    BrandFigures,
     SettledBatch,
     Unread,
     books_of,
@@ -122,6 +125,29 @@ async def test_a_batch_is_read_as_the_truth_has_it(
     assert (shown.line, shown.parent_id) == (one, sold[1].transaction_id)
     assert (shown.type, shown.method, shown.authorized_minor) == ("refundTransaction", "card", 5_00)
     assert (shown.batch_id, shown.settled_at) == (second.batch_id, second.settled_at)
+
+
+@pytest.mark.parametrize(
+    "what", ["chargeChargeBack", "refundChargeBack", "chargeReturnedItems", "refundReturnedItems"]
+)
+def test_whatever_a_bank_takes_back_changes_a_batch_s_statistics(what: str) -> None:
+    """They alone say that a batch is to be read again."""
+
+    def statistics(**told: object) -> Sequence[BrandFigures]:
+        batch = {
+            "batchId": "5",
+            "settlementTimeUTC": "2026-11-24T00:11:12Z",
+            "settlementState": "settledSuccessfully",
+            "statistics": [{"accountType": "Visa", "chargeAmount": 9.5, "chargeCount": 1, **told}],
+        }
+        messages = {"resultCode": "Ok", "message": [{"code": "I00001", "text": "Successful."}]}
+        body = json.dumps({"batchList": [batch], "messages": messages}).encode()
+        found = book_messages.read_batches(Reply(200, body), "", "USD")
+        assert isinstance(found, list), found
+        return found[0].statistics
+
+    assert statistics() != statistics(**{f"{what}Count": 1})
+    assert statistics() != statistics(**{f"{what}Amount": 2.5})
 
 
 async def test_a_bank_s_return_is_told_with_its_code_and_whose_it_is(

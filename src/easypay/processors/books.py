@@ -71,6 +71,15 @@ class BrandFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     returns: int = 0
     charged_back_minor: int = 0
     chargebacks: int = 0
+    # The same by what the bank took back. Some batches tell only these.
+    charges_returned_minor: int = 0
+    charges_returned: int = 0
+    refunds_returned_minor: int = 0
+    refunds_returned: int = 0
+    charges_charged_back_minor: int = 0
+    charges_charged_back: int = 0
+    refunds_charged_back_minor: int = 0
+    refunds_charged_back: int = 0
 
 
 class SettledBatch(msgspec.Struct, frozen=True, gc=False, kw_only=True):

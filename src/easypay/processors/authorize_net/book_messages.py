@@ -44,6 +44,14 @@ _FIGURES: Final = {
     "returns": "returnedItemCount",
     "charged_back_minor": "chargebackAmount",
     "chargebacks": "chargebackCount",
+    "charges_returned_minor": "chargeReturnedItemsAmount",
+    "charges_returned": "chargeReturnedItemsCount",
+    "refunds_returned_minor": "refundReturnedItemsAmount",
+    "refunds_returned": "refundReturnedItemsCount",
+    "charges_charged_back_minor": "chargeChargeBackAmount",
+    "charges_charged_back": "chargeChargeBackCount",
+    "refunds_charged_back_minor": "refundChargeBackAmount",
+    "refunds_charged_back": "refundChargeBackCount",
 }
 
 
