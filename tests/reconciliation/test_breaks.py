@@ -3,6 +3,7 @@ cleared by itself when the other side arrives."""
 
 import asyncio
 
+from easypay.reconciliation import breaks
 from harness import MASTERCARD, card
 
 from .reconciled import DAY_S, Reconciled
@@ -115,6 +116,43 @@ async def test_a_shop_s_charge_that_it_voids_is_cleared(books: Reconciled) -> No
     assert await books.breaks() == []
     ((reason,),) = await books.breaks("reason", state="cleared")
     assert reason == "it moves no money: the processor has it as voided"
+
+
+async def test_what_was_matched_is_opened_again_if_its_money_changes(books: Reconciled) -> None:
+    """A person has explained 24.00 beside 25.00, and not 14.00, nor a chargeback."""
+    paid = await books.shop.paid(25_00)
+    transaction = await books.transaction(paid)
+    ours = (
+        "UPDATE payments SET captured_minor = $3 WHERE merchant_id = $1 AND transaction_id = $2",
+        books.shop.merchant_id,
+        transaction,
+    )
+
+    async def match() -> None:
+        ((break_id,),) = await books.breaks("id")
+        async with books.pool.acquire() as connection, connection.transaction():
+            assert await breaks.match_by_hand(connection, break_id, "jane", "a tip")
+
+    await books.stack.fetch(*ours, 24_00)
+    await books.settle()
+    await books.run()
+    await match()
+    await books.stack.fetch(*ours, 14_00)
+    await _read_again(books)
+    changed = "it has changed since jane matched it: a tip"
+    assert await books.breaks("our_minor", "reason") == [(14_00, changed)]
+    await match()
+    await _read_again(books)
+    assert await books.breaks() == []
+    await books.stack.simulator.post("/status", trans_id=transaction, status="chargeback")
+    await books.run()
+    assert await books.breaks("their_state", "reason") == [("chargeback", changed)]
+
+
+async def _read_again(books: Reconciled) -> None:
+    key = await books.account()
+    await books.stack.fetch("UPDATE settled_batches SET read_at = NULL WHERE account = $1", key)
+    await books.run()
 
 
 async def test_an_amount_and_a_currency_that_differ_are_told_with_both_sides(

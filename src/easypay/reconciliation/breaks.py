@@ -40,12 +40,13 @@ _SOLE_OWNER: Final = """
                       WHERE account = $1) l
              HAVING count(*) = 1)
 """
-# What is matched stays so. What was cleared is opened again.
+# What is matched stays so (but see _REOPEN). What was cleared is opened again.
 _WRITE: Final = f"""
     INSERT INTO reconciliation_breaks AS b (id, {_FOUND})
     SELECT {_NEW_ID}, {_FOUND} FROM found
     ON CONFLICT (account, kind, subject) DO UPDATE
-       SET state = 'open', closed_at = NULL, closed_by = NULL, reason = NULL,
+       SET state = 'open', closed_at = NULL, closed_by = NULL,
+           reason = CASE b.state WHEN 'open' THEN b.reason END,
            batch_id = coalesce(excluded.batch_id, b.batch_id),
            merchant_id = excluded.merchant_id, mode = excluded.mode,
            payment_id = excluded.payment_id, operation_id = excluded.operation_id,
@@ -85,6 +86,17 @@ _CLEAR: Final = f"""
                          WHEN m.verdict IS NOT NULL THEN 'found again as ' || m.verdict
                          ELSE 'both sides agree' END
       FROM book_matches m
+# A person has explained other amounts, or what a bank has undone since. That it settles is no news.
+_REOPEN: Final = """
+    UPDATE reconciliation_breaks b
+       SET state = 'open', closed_at = NULL, closed_by = NULL,
+           reason = 'it has changed since ' || b.closed_by || ' matched it: ' || b.reason
+      FROM book_matches m
+     WHERE b.account = $1 AND b.state = 'matched' AND b.subject = m.transaction_id
+       AND b.kind = m.verdict
+       AND ((m.amount_minor, m.our_minor) IS DISTINCT FROM (b.their_minor, b.our_minor)
+            OR m.status <> b.their_state AND m.meaning NOT IN ('captured', 'settled'))
+"""
      WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($2::text[])
        AND b.subject = m.transaction_id
        AND m.verdict IS DISTINCT FROM b.kind AND m.verdict IS DISTINCT FROM '{LATER}'
@@ -289,6 +301,7 @@ async def note_ours(connection: Any, account: Account, written: Written) -> None
 
 async def not_in_the_books(
     connection: Any,
+    await connection.execute(_REOPEN, account.key)
     account: Account,
     span: tuple[UUID, UUID],
     before: datetime,
