@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from easypay import clock, ids
+from easypay.processors import books as interface
 from easypay.reconciliation import matching
 from easypay.reconciliation.matching import Account
 from easypay.reconciliation.reading import ToRead
@@ -197,3 +198,34 @@ async def test_half_a_list_takes_nothing_away_that_was_told(books: Reconciled) -
     finally:
         spool.close()
     assert len(await books.everything()) == 2
+
+
+async def test_money_that_two_batches_show_counts_once(books: Reconciled) -> None:
+    """And what became of it may be told by either."""
+    paid = await books.shop.paid(25_00)
+    await books.settle()
+    await books.run()
+    key = await books.account()
+    (row,) = await books.stack.fetch("SELECT * FROM settled_transactions WHERE account = $1", key)
+    now = await books.stack.value("SELECT db_now()")
+    account = Account(key, [books.shop.merchant_id], now)
+    for meaning in ("settled", "charged_back"):
+        line = interface.BookLine(
+            *(row["transaction_id"], meaning, meaning, "charge", row["reference"], 25_00, "USD"),
+            *("visa", "1111", row["submitted_at"]),
+        )
+        spool = Spool(now)
+        try:
+            spool.add([line], "another", row["settled_at"])
+            async with books.pool.acquire() as connection, connection.transaction():
+                await matching.match(connection, spool, account, now)
+                await matching.keep(connection, spool, account, "another", whole=True)
+        finally:
+            spool.close()
+        await books.run()
+        (kept,) = await books.stack.fetch(
+            "SELECT * FROM settled_transactions WHERE account = $1", key
+        )
+        assert (kept["batch_id"], kept["told"]) == (row["batch_id"], meaning)
+    assert await _told(books) == [("payment.settled", 25_00)]
+    assert (await books.shop.payment(paid["id"]))["settlement_state"] == "charged_back"

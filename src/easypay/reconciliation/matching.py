@@ -172,6 +172,8 @@ def _kept(name: str) -> str:
 
 
 _KEPT: Final = ", ".join(_kept(name.strip()) for name in _OURS.split(","))
+# Money of ours that two batches show counts in the one that was read first: it came once. What
+# became of it may be told by either.
 _KEEP: Final = f"""
     INSERT INTO settled_transactions AS s (account, batch_id, transaction_id, {_OURS})
     SELECT DISTINCT ON (m.transaction_id) $1, $2, m.transaction_id, m.kind, m.status, m.meaning,
@@ -180,11 +182,25 @@ _KEEP: Final = f"""
            m.change_code, m.change_message, m.changed_at
       FROM book_matches m
      WHERE m.n >= $4 AND m.n < $5 AND m.meaning = ANY($3::text[]) AND m.kind IS NOT NULL
+       AND NOT EXISTS (SELECT FROM settled_transactions other
+                        WHERE other.merchant_id = m.merchant_id
+                          AND other.payment_id = m.payment_id AND other.account = $1
+                          AND other.transaction_id = m.transaction_id AND other.batch_id <> $2)
      ORDER BY m.transaction_id
     ON CONFLICT (account, batch_id, transaction_id) DO UPDATE SET ({_OURS}) =
         ROW ({_KEPT})
      WHERE ({", ".join(f"s.{name.strip()}" for name in _OURS.split(","))})
         IS DISTINCT FROM ({_KEPT})
+"""
+_BECAME: Final = """
+    UPDATE settled_transactions other
+       SET status = m.status, settlement_state = m.meaning, change_code = m.change_code,
+           change_message = m.change_message, changed_at = m.changed_at
+      FROM book_matches m
+     WHERE m.n >= $4 AND m.n < $5 AND m.meaning = ANY($3::text[]) AND m.kind IS NOT NULL
+       AND m.meaning <> 'settled' AND m.meaning <> other.settlement_state
+       AND other.merchant_id = m.merchant_id AND other.payment_id = m.payment_id
+       AND other.account = $1 AND other.transaction_id = m.transaction_id AND other.batch_id <> $2
 """
 # Ours came after the batch was read: a month out of the archive, an operation that was restored.
 _EXPLAIN: Final = f"""
@@ -252,4 +268,5 @@ async def keep(
     if whole:
         await connection.execute(_GONE, account.key, batch_id, moved)
     for first in range(0, spool.lines, CHUNK):
-        await connection.execute(_KEEP, account.key, batch_id, moved, first, first + CHUNK)
+        for statement in (_KEEP, _BECAME):
+            await connection.execute(statement, account.key, batch_id, moved, first, first + CHUNK)
