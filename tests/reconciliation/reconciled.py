@@ -19,6 +19,7 @@ from easypay.processors.base import (
     CaptureRequest,
     Card,
     Deadline,
+    Processor,
     RefundRequest,
     VoidRequest,
 )
@@ -121,11 +122,17 @@ class Reconciled:
             stack.simulator.wire,
         )
         self.portal = Portal(processor, account)
-        directory = Directory(
+        self._directory = Directory(
             pool, Vault(ENCRYPTION_KEY), {AUTHORIZE_NET.name: AUTHORIZE_NET}, lease_s=1.0
         )
-        self.reconciliation = Reconciliation(
-            pool=pool, processors={AUTHORIZE_NET.name: processor}, directory=directory
+        self.reconciliation = self.reading(processor)
+
+    def reading(self, processor: Processor) -> Reconciliation:
+        """Return what reconciles with the books of a processor's client."""
+        return Reconciliation(
+            pool=self.pool,
+            processors={AUTHORIZE_NET.name: processor},
+            directory=self._directory,
         )
 
     @classmethod

@@ -1,11 +1,15 @@
 """What would leave money uncounted, counted twice or told wrongly: each found by attacking it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
+
+import pytest
 
 from easypay import clock, ids
 from easypay.processors import books as interface
+from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.reconciliation import matching
 from easypay.reconciliation.matching import Account
 from easypay.reconciliation.reading import ToRead
@@ -198,6 +202,41 @@ async def test_half_a_list_takes_nothing_away_that_was_told(books: Reconciled) -
     finally:
         spool.close()
     assert len(await books.everything()) == 2
+
+
+class _Short:
+    """The books, whose lists of batches lack their last transaction."""
+
+    def __init__(self, books: interface.Books) -> None:
+        self._books = books
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._books, name)
+
+    async def batch(
+        self, *whose: Any
+    ) -> AsyncIterator[Sequence[interface.BookLine] | interface.Unread]:
+        async for page in self._books.batch(*whose):
+            yield page if isinstance(page, interface.Unread) else page[:-1]
+
+
+async def test_a_batch_that_is_never_whole_is_named_in_the_log(
+    books: Reconciled, caplog: pytest.LogCaptureFixture
+) -> None:
+    await books.shop.paid(25_00)
+    await books.shop.paid(26_00)
+    await books.settle()
+    processor = AuthorizeNet()
+    processor.books = _Short(processor.books)  # type: ignore[assignment]
+    try:
+        for _ in range(2):
+            result = await books.reading(processor).run(await books.account())
+            assert result is not None
+            assert (result.batches, result.failure) == (1, None)
+    finally:
+        await processor.close()
+    assert caplog.text.count("has 1 of 2 transactions; it is read again") == 2
+    assert (await books.run()).batches == 1
 
 
 async def test_money_that_two_batches_show_counts_once(books: Reconciled) -> None:

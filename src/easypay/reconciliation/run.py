@@ -306,6 +306,11 @@ class _Run:
         await self._settled()
 
     async def _settled(self) -> None:
+            if not whole:
+                log.warning(
+                    "account %s: the list of batch %s has %d of %d transactions; it is read again",
+                    *(account.key.hex()[:12], batch.batch_id, spool.lines, batch.moved),
+                )
         await settle(self._pool, self._account.key, changed=self._changed)
 
     # what has not settled, and what is in no list
