@@ -24,6 +24,7 @@ from customers.shops import (
     profiles,
 )
 from easypay import ids
+from easypay.customers.erasing_payments import COPYING
 from easypay.customers.personal_data import COLUMNS, as_table
 from harness import Shop, Stack, own_stack, run_easypay, until
 
@@ -148,16 +149,14 @@ async def answered(stack: Stack, shop: Shop, mark: str, endpoint: uuid.UUID | No
     )
 
 
-async def settled(stack: Stack, shop: Shop) -> None:
-    """Let the processor's books have the shop's captured payments."""
-    await stack.fetch(
-        "INSERT INTO settled_transactions (account, batch_id, transaction_id, kind, status,"
-        " amount_minor, currency, settled_at, merchant_id, mode, payment_id, order_reference)"
-        " SELECT '', '1', transaction_id, 'charge', 'settledSuccessfully', captured_minor,"
-        " currency, db_now(), merchant_id, mode, id, order_reference"
-        " FROM payments WHERE merchant_id = $1 AND status = 'captured'",
-        shop.merchant_id,
-    )
+SETTLED = """
+    INSERT INTO settled_transactions (account, batch_id, transaction_id, kind, status,
+        amount_minor, currency, settled_at, merchant_id, mode, payment_id, order_reference)
+    SELECT '', '1', transaction_id, 'charge', 'settledSuccessfully', captured_minor, currency,
+           db_now(), merchant_id, mode, id, order_reference
+      FROM payments WHERE merchant_id = $1 AND status = 'captured'
+"""
+"""Lets the processor's books have a shop's captured payments."""
 
 
 async def erase(shop: Shop, person: Person, **body: Any) -> dict[str, Any]:
@@ -188,7 +187,7 @@ async def test_nothing_personal_is_left_and_the_books_are_as_they_were(
     await ada.shops(keeper)
     await answered(stack, keeper, ada.always)
     await eve.shops(keeper)
-    await settled(stack, keeper)
+    await stack.fetch(SETTLED, keeper.merchant_id)
     stored = {"type": "stored", "stored": {"id": ada.method["id"]}}
     by_stored = ada.texts(5) | {"payment_method": stored, "billing_address": None}
     ada.payments.append(await keeper.paid(1250, **by_stored))
@@ -278,6 +277,23 @@ async def test_references_stay_unless_they_are_to_go(stack: Stack, keeper: Shop)
     assert ada.marks(await dump(stack)) == (0, 0)
     events = "SELECT count(*) FROM events WHERE merchant_id = $1 AND type = 'customer.erased'"
     assert await stack.value(events, keeper.merchant_id) == 1
+
+
+async def test_references_that_are_copied_meanwhile_are_erased_afterwards(
+    stack: Stack, keeper: Shop
+) -> None:
+    """A batch of the processor's books is being read, and its rows are not committed yet."""
+    ada = Person()
+    await ada.shops(keeper)
+    lock = f"SELECT pg_advisory_xact_lock({COPYING}) FROM processor_logins WHERE merchant_id = $1"
+    async with stack.sessions.session() as connection, connection.transaction():
+        await connection.execute(lock, keeper.merchant_id)
+        await connection.execute(SETTLED, keeper.merchant_id)
+        told = await erase(keeper, ada, references=True)
+        assert (told["state"], "payments" in told["waiting_for"]) == ("erasing", True), told
+    await _soon(stack, keeper)
+    await erased(keeper, ada)
+    assert ada.marks(await dump(stack)) == (0, 0)
 
 
 async def test_what_the_processor_does_not_answer_is_deleted_later(

@@ -3,7 +3,8 @@
 A payment that has something open is left for later: its request is in flight, so its reply, which
 repeats what the shop sent, is still to be written. Nothing here waits for a row that somebody else
 has locked; such a payment is left for later, too. So a payment that is being recorded never waits
-in a circle with an erasure.
+in a circle with an erasure. Payments of which references are copied just now (a batch of the
+processor's books is read) are left for later as well: the copy would be written after the erasure.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -68,6 +69,13 @@ _ERASE_SEARCH: Final = """
 _ERASE_BOOKS: Final = """
     UPDATE settled_transactions s SET {nothing}
      WHERE s.merchant_id = $1 AND s.mode = $2 AND s.payment_id = ANY ($3) AND ({something})
+"""
+COPYING: Final = "hashtextextended('easypay books ' || encode(account, 'hex'), 0)"
+"""The key of a lock: whoever copies references from payments of an account holds it alone."""
+_NOBODY_COPIES: Final = f"""
+    SELECT coalesce(bool_and(pg_try_advisory_xact_lock_shared({COPYING})), true)
+      FROM (SELECT DISTINCT account FROM processor_logins
+             WHERE merchant_id = $1 AND mode = $2) AS of_merchant
 """
 _COPIES: Final = {"payment_search": _ERASE_SEARCH, "settled_transactions": _ERASE_BOOKS}
 """By table: removes copies of the payments' references."""
@@ -143,6 +151,9 @@ async def erase(
         return Group((), (), {})
     within = within_months("p.id", payments)
     who = (erasure.merchant_id, erasure.mode)
+    if erasure.with_references and not await connection.fetchval(_NOBODY_COPIES, *who):
+        others = await _of_others(connection, erasure, reference, payments)
+        return Group((), sorted(set(payments) - others), {})
     rows = await connection.fetch(
         _FREE.format(within=within),
         *(*who, payments, erasure.customer_id, reference),

@@ -25,6 +25,7 @@ import msgspec
 
 from easypay import failpoints, ids
 from easypay.merchants.directory import Directory
+from easypay.customers.erasing_payments import COPYING
 from easypay.merchants.vault import VaultError
 from easypay.payments.model import PaymentKey
 from easypay.processors.base import Deadline, Processor
@@ -107,9 +108,10 @@ RENEW: Final = """
  RETURNING true
 """
 # The lease goes on being renewed meanwhile. A process that is stopped loses its transaction long
-# before its lease: the database ends transactions that are idle for ten seconds.
-HOLD: Final = """
-    SELECT FROM account_books
+# before its lease: the database ends transactions that are idle for ten seconds. References of
+# payments are copied in it: no erasure removes them meanwhile.
+HOLD: Final = f"""
+    SELECT pg_advisory_xact_lock({COPYING}) FROM account_books
      WHERE account = $1 AND reader = $2 AND leased_until > db_now() FOR KEY SHARE
 """
 END: Final = """
