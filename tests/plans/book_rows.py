@@ -104,11 +104,12 @@ async def look_for_what_is_in_no_list(w: World) -> None:
     await matching.match(w.connection, spool, account, w.now)
     spool.close()
     high = ids.lowest_id_at(w.now)
-    low = ids.lowest_id_at(w.now - timedelta(days=4))
-    oldest = ids.lowest_id_at(w.now - timedelta(days=36))
-    await breaks.not_in_the_books(w.connection, account, (low, high), w.now, oldest, 200)
-    await breaks.open_ours(w.connection, account, 200)
-    await breaks.open_lines(w.connection, account, 20_000, 200)
+    low = ids.lowest_id_at(w.now - timedelta(days=1))
+    for look in (breaks.not_in_the_books, breaks.ended_late):
+        await look(w.connection, account, (low, high), w.now)
+    await breaks.open_ours(w.connection, account, run.MOST_WAITING)
+    await breaks.open_lines(w.connection, account, run.MOST_WAITING)
+    await breaks.open_settled(w.connection, account, ("", ""), run.MOST_LINES)
     ours = Ours(w.merchant_id, w.operation.id, w.payment.id, w.operation.reference, "1")
     asked = [Asked(ours, BreakKind.UNEXPLAINED_VOID, "voided")]
     await breaks.note_asked(w.connection, account, asked, Written.none())

@@ -10,7 +10,7 @@ import pytest
 from easypay import clock, ids
 from easypay.processors import books as interface
 from easypay.processors.authorize_net.processor import AuthorizeNet
-from easypay.reconciliation import matching
+from easypay.reconciliation import matching, run
 from easypay.reconciliation.matching import Account
 from easypay.reconciliation.reading import ToRead
 from easypay.reconciliation.spool import Spool
@@ -237,6 +237,74 @@ async def test_a_batch_that_is_never_whole_is_named_in_the_log(
         await processor.close()
     assert caplog.text.count("has 1 of 2 transactions; it is read again") == 2
     assert (await books.run()).batches == 1
+
+
+async def _ended_at(books: Reconciled) -> Any:
+    return await books.stack.value(
+        "SELECT last_ended_at FROM account_books WHERE account = $1", await books.account()
+    )
+
+
+async def test_all_that_is_in_no_list_is_judged_before_a_run_is_whole(
+    books: Reconciled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much it is: in rounds, and in further runs if there is no time."""
+    monkeypatch.setattr(run, "MOST_ASKED", 1)
+    await books.shop.paid(24_00)
+    await books.run()
+    for minor in (25_00, 26_00, 27_00, 28_00):
+        await books.shop.paid(minor)
+    await books.stack.simulator.post("/reset", login=books.shop.login)
+    await books.time.advance(3.1 * DAY_S)
+    ended = await _ended_at(books)
+    for name, value, judged in (("ASKING_S", 0.0, 1), ("MOST_WAITING", 1, 4)):
+        with monkeypatch.context() as patched:
+            patched.setattr(run, name, value)
+            result = await books.reconciliation.run(await books.account())
+        assert result is not None
+        assert result.new_breaks == {"missing_at_processor": judged}, name
+        assert "in no list" in (result.failure or "")
+        assert await _ended_at(books) == ended
+    await books.run()
+    assert len(await books.breaks()) == 5
+
+
+async def test_every_settled_line_is_judged_again_once_ours_is_known(
+    books: Reconciled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid = [await books.shop.paid(minor) for minor in (25_00, 26_00, 27_00)]
+    await books.settle()
+    moved = "UPDATE operations SET merchant_id = $2 WHERE merchant_id = $1"
+    await books.stack.fetch(moved, books.shop.merchant_id, UUID(int=3))
+    assert (await books.run()).new_breaks == {"unexplained_charge": 3}
+    await books.stack.fetch(moved, UUID(int=3), books.shop.merchant_id)
+    monkeypatch.setattr(run, "MOST_LINES", 1)
+    await books.run()
+    assert await books.breaks() == []
+    states = [(await books.shop.payment(one["id"]))["settlement_state"] for one in paid]
+    assert states == ["settled"] * 3
+
+
+async def test_what_ended_days_after_it_began_is_told_if_it_is_missing(books: Reconciled) -> None:
+    """It was unknown for two days, so it is three days old when its begin is five days ago."""
+    await books.shop.paid(24_00)
+    await books.stack.simulator.fault("drop_reply", books.shop.login)
+    lost = (await books.shop.pay(25_00)).json()
+    books.stack.rest()
+    try:
+        await books.time.advance(2 * DAY_S)
+    finally:
+        books.stack.wake()
+    await books.shop.becomes(lost["id"], "captured")
+    assert (await books.run()).new_breaks == {}
+    await books.stack.simulator.post("/reset", login=books.shop.login)
+    await books.time.advance(2.5 * DAY_S)
+    await books.run()
+    missing = ("missing_at_processor", await books.reference(lost))
+    assert missing not in await books.breaks("kind", "subject")
+    await books.time.advance(0.8 * DAY_S)
+    await books.run()
+    assert missing in await books.breaks("kind", "subject")
 
 
 async def test_money_that_two_batches_show_counts_once(books: Reconciled) -> None:

@@ -5,10 +5,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from easypay import ids
 from easypay.db.partitions import within_months
 from easypay.payments.audit_log import write_down
 from easypay.payments.resolver_rows import joins
@@ -17,12 +18,20 @@ from easypay.reconciliation.matching import LATER, OLD_AFTER, Account
 from easypay.reconciliation.model import ABOUT_LINES, BREAK_COLUMNS, Break, BreakKind
 
 Runner = Any
+Span = tuple[UUID, UUID]
+"""From the first id to before the second."""
 
 ITSELF: Final = "easypay"
 """Who closes a difference that is no more."""
 UNPROVEN_AFTER: Final = "24 hours"
 MOST_OF_OURS: Final = 1_000
 """Rows of ours that are written in a run, for each kind."""
+AT_ONCE: Final = 1_000
+"""Operations that one statement finds in no list."""
+_PAYMENT_LIFE: Final = timedelta(days=32)
+"""An authorization is captured within 30 days."""
+_LONG: Final = timedelta(hours=12)
+"""An operation that was open for longer is looked for by the time at which it ended."""
 
 # A UUIDv7 as `ids.new_id` makes them, by the database's clock.
 _NEW_ID: Final = (
@@ -77,15 +86,6 @@ _NOTE: Final = f"""
     )
     {_WRITE}
 """
-_CLEAR: Final = f"""
-    UPDATE reconciliation_breaks b
-       SET state = 'cleared', closed_at = db_now(), closed_by = '{ITSELF}',
-           their_state = m.status,
-           reason = CASE WHEN m.meaning IN ('voided', 'expired', 'declined')
-                         THEN 'it moves no money: the processor has it as ' || m.status
-                         WHEN m.verdict IS NOT NULL THEN 'found again as ' || m.verdict
-                         ELSE 'both sides agree' END
-      FROM book_matches m
 # A person has explained other amounts, or what a bank has undone since. That it settles is no news.
 _REOPEN: Final = """
     UPDATE reconciliation_breaks b
@@ -97,6 +97,15 @@ _REOPEN: Final = """
        AND ((m.amount_minor, m.our_minor) IS DISTINCT FROM (b.their_minor, b.our_minor)
             OR m.status <> b.their_state AND m.meaning NOT IN ('captured', 'settled'))
 """
+_CLEAR: Final = f"""
+    UPDATE reconciliation_breaks b
+       SET state = 'cleared', closed_at = db_now(), closed_by = '{ITSELF}',
+           their_state = m.status,
+           reason = CASE WHEN m.meaning IN ('voided', 'expired', 'declined')
+                         THEN 'it moves no money: the processor has it as ' || m.status
+                         WHEN m.verdict IS NOT NULL THEN 'found again as ' || m.verdict
+                         ELSE 'both sides agree' END
+      FROM book_matches m
      WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($2::text[])
        AND b.subject = m.transaction_id
        AND m.verdict IS DISTINCT FROM b.kind AND m.verdict IS DISTINCT FROM '{LATER}'
@@ -104,14 +113,14 @@ _REOPEN: Final = """
 
 # Ours ------------------------------------------------------------------------------------------
 
-# What should be in the books and is not: money that we took or returned within a span of ids.
+# What should be in the books and is not: money that we took or returned, of some operations.
 _ABSENT: Final = """
     WITH ours AS MATERIALIZED (
         SELECT o.* FROM operations o
-         WHERE o.merchant_id = ANY($2::uuid[]) AND o.id >= $3 AND o.id < $4 AND {operations}
+         WHERE o.merchant_id = ANY($2::uuid[]) AND {which} AND {operations}
            AND o.kind IN ('authorize', 'sale', 'capture', 'refund') AND o.state = 'approved'
            AND NOT o.voided
-           AND coalesce(o.finished_at, o.begun_at) < $5
+           AND coalesce(o.finished_at, o.begun_at) < $3
     ), left_over AS MATERIALIZED (
         SELECT o.* FROM ours o
          WHERE NOT EXISTS (SELECT FROM book_matches m
@@ -136,13 +145,24 @@ _ABSENT: Final = """
        AND NOT EXISTS (SELECT FROM reconciliation_breaks b
                         WHERE b.account = $1 AND b.operation_id = o.id AND b.subject = o.reference
                           AND b.state <> 'cleared')
-     ORDER BY o.id LIMIT $6
+     ORDER BY o.id LIMIT $4
 """
+_OF_SPAN: Final = "o.id >= $5 AND o.id < $6"
+_NAMED: Final = "o.id = ANY($5::uuid[])"
+# An event has the time at which its operation ended. Settlement comes late for every payment.
+_ENDED_LATE: Final = """
+    SELECT e.id, e.operation_id, e.payment_id FROM events e
+     WHERE e.merchant_id = ANY($1::uuid[]) AND e.id >= $2 AND e.id < $3 AND {events}
+       AND e.type NOT IN ('payment.settled', 'refund.settled')
+       AND e.operation_id < lowest_id_at(e.created_at - $4::interval)
+     ORDER BY e.id LIMIT $5
+"""
+# In any order: if there is no time to ask about all of them, each has its turn in some run.
 _OPEN_OURS: Final = """
     SELECT b.merchant_id, b.operation_id, b.payment_id, b.reference, b.transaction_id
       FROM reconciliation_breaks b
      WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($2::text[])
-     ORDER BY b.found_at LIMIT $3
+     ORDER BY random() LIMIT $3
 """
 _NOTE_OURS: Final = f"""
     WITH asked AS (
@@ -281,6 +301,7 @@ class Written(NamedTuple):
 
 async def note(connection: Any, account: Account, written: Written) -> None:
     """Write what `book_matches` found, and clear what it found no more."""
+    await connection.execute(_REOPEN, account.key)
     written.add(await connection.fetch(_NOTE, account.key))
     await connection.execute(_CLEAR, account.key, _LINE_KINDS)
 
@@ -300,32 +321,56 @@ async def note_ours(connection: Any, account: Account, written: Written) -> None
 
 
 async def not_in_the_books(
-    connection: Any,
-    await connection.execute(_REOPEN, account.key)
-    account: Account,
-    span: tuple[UUID, UUID],
-    before: datetime,
-    payments_from: UUID,
-    limit: int,
-) -> list[Ours]:
-    """Return what should be in the books and is not, oldest first. `span` bounds the operations'
-    ids; each ended before `before`."""
+    connection: Any, account: Account, span: Span, before: datetime
+) -> tuple[list[Ours], UUID]:
+    """Return what should be in the books and is not, oldest first, and the id up to which was
+    looked: the span's end, or less if there is much. `span` bounds the operations' ids; each ended
+    before `before`."""
+    oldest = ids.lowest_id_at(ids.moment_of(span[0]) - _PAYMENT_LIFE)
     rows = await connection.fetch(
         _ABSENT.format(
+            which=_OF_SPAN,
             operations=within_months("o.id", span),
-            payments=within_months("p.id", (payments_from, span[1])),
+            payments=within_months("p.id", (oldest, span[1])),
         ),
-        account.key,
-        account.merchants,
+        *(account.key, account.merchants, before, AT_ONCE),
         *span,
-        before,
-        limit,
     )
-    return [Ours(*row) for row in rows]
+    found = [Ours(*row) for row in rows]
+    return found, _next(found[-1].operation_id) if len(found) == AT_ONCE else span[1]
+
+
+async def ended_late(
+    connection: Any, account: Account, span: Span, before: datetime
+) -> tuple[list[Ours], UUID]:
+    """Return the same of operations that were open for long before they ended. `span` bounds the
+    ids of the events that told of it."""
+    events = await connection.fetch(
+        _ENDED_LATE.format(events=within_months("e.id", span)),
+        *(account.merchants, *span, _LONG, AT_ONCE),
+    )
+    if not events:
+        return [], span[1]
+    operations = [row[1] for row in events]
+    rows = await connection.fetch(
+        _ABSENT.format(
+            which=_NAMED,
+            operations=within_months("o.id", operations),
+            payments=within_months("p.id", [row[2] for row in events]),
+        ),
+        *(account.key, account.merchants, before, AT_ONCE, operations),
+    )
+    return [Ours(*row) for row in rows], (
+        _next(events[-1][0]) if len(events) == AT_ONCE else span[1]
+    )
+
+
+def _next(value: UUID) -> UUID:
+    return UUID(int=value.int + 1)
 
 
 async def open_ours(connection: Any, account: Account, limit: int) -> list[Ours]:
-    """Return those with an open difference, the oldest first."""
+    """Return those with an open difference."""
     return [
         Ours(*row) for row in await connection.fetch(_OPEN_OURS, account.key, _OUR_KINDS, limit)
     ]
@@ -368,26 +413,29 @@ async def note_asked(
 
 
 _OPEN_LINES: Final = """
-    WITH b AS (SELECT transaction_id, batch_id, min(found_at) AS found_at
-                 FROM reconciliation_breaks
+    SELECT b.transaction_id FROM reconciliation_breaks b
+     WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($2::text[])
+       AND NOT EXISTS (SELECT FROM book_matches m WHERE m.transaction_id = b.transaction_id)
+       AND NOT EXISTS (SELECT FROM settled_transactions s
+                        WHERE s.account = $1 AND s.batch_id = b.batch_id
+                          AND s.transaction_id = b.transaction_id)
+     GROUP BY 1 ORDER BY random() LIMIT $3
+"""
+_OPEN_SETTLED: Final = """
+    WITH b AS (SELECT batch_id, transaction_id FROM reconciliation_breaks
                 WHERE account = $1 AND state = 'open' AND kind = ANY($2::text[])
-                GROUP BY 1, 2
-               UNION
-               SELECT transaction_id, batch_id, settled_at FROM settled_transactions
+                UNION
+               SELECT batch_id, transaction_id FROM settled_transactions
                 WHERE account = $1 AND payment_id IS NOT NULL
                   AND told IS DISTINCT FROM settlement_state)
-    SELECT {columns}
+    SELECT s.transaction_id, s.status, s.settlement_state, s.kind, s.reference, s.amount_minor,
+           s.currency, s.card_brand, s.last4, s.submitted_at, s.batch_id, s.settled_at
       FROM b
-      LEFT JOIN settled_transactions s ON s.account = $1 AND s.batch_id = b.batch_id
+      JOIN settled_transactions s ON s.account = $1 AND s.batch_id = b.batch_id
        AND s.transaction_id = b.transaction_id
-     WHERE NOT EXISTS (SELECT FROM book_matches m WHERE m.transaction_id = b.transaction_id)
-       AND s.transaction_id IS {found}
-     ORDER BY b.found_at LIMIT $3
+     WHERE (b.batch_id, b.transaction_id) > ($3, $4)
+     ORDER BY b.batch_id, b.transaction_id LIMIT $5
 """
-_SETTLED_LINE: Final = (
-    "s.transaction_id, s.status, s.settlement_state, s.kind, s.reference, s.amount_minor,"
-    " s.currency, s.card_brand, s.last4, s.submitted_at, s.batch_id, s.settled_at"
-)
 
 
 class SettledLine(NamedTuple):
@@ -396,28 +444,20 @@ class SettledLine(NamedTuple):
     settled_at: datetime
 
 
-class OpenLines(NamedTuple):
-    """Transactions to judge once more that `book_matches` does not have, for a difference is open,
-    or ours was when its batch was read: those in a batch, and the ids of the others."""
+async def open_lines(connection: Any, account: Account, limit: int) -> list[str]:
+    """Return the transactions with an open difference that are in no batch, and not in
+    `book_matches` either."""
+    rows = await connection.fetch(_OPEN_LINES, account.key, _LINE_KINDS, limit)
+    return [row[0] for row in rows]
 
-    settled: list[SettledLine]
-    others: list[str]
 
-
-async def open_lines(
-    connection: Any, account: Account, most_settled: int, most_others: int
-) -> OpenLines:
-    async def rows(columns: str, found: str, limit: int) -> Any:
-        statement = _OPEN_LINES.format(columns=columns, found=found)
-        return await connection.fetch(statement, account.key, _LINE_KINDS, limit)
-
-    return OpenLines(
-        [
-            SettledLine(BookLine(*row[:10]), row[10], row[11])
-            for row in map(list, await rows(_SETTLED_LINE, "NOT NULL", most_settled))
-        ],
-        [row[0] for row in await rows("b.transaction_id", "NULL", most_others)],
-    )
+async def open_settled(
+    connection: Any, account: Account, after: tuple[str, str], limit: int
+) -> list[SettledLine]:
+    """Return the lines of batches that are to be judged once more, for a difference is open, or
+    ours was when the batch was read. `after`: the batch and transaction of the last ones."""
+    rows = await connection.fetch(_OPEN_SETTLED, account.key, _LINE_KINDS, *after, limit)
+    return [SettledLine(BookLine(*row[:10]), row[10], row[11]) for row in map(list, rows)]
 
 
 # by hand ---------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 1. The list of batches, and each batch that is new or has changed: its transactions replace what we
    have of it, are matched and judged, in one transaction. Then its payments are settled.
 2. What has not settled is judged likewise, and what of ours is in neither list is asked about, one
-   by one. So is every open difference that no list shows, so that it clears by itself.
+   by one. So is every open difference that no list shows, so that it clears by itself. A run that
+   has no time to ask about all of ours is a failure, and the next goes on.
 3. Rows of ours that are differences by themselves: outcomes unknown for a day, late charges that
    wait for a person.
 
@@ -24,8 +25,8 @@ from uuid import UUID
 import msgspec
 
 from easypay import failpoints, ids
-from easypay.merchants.directory import Directory
 from easypay.customers.erasing_payments import COPYING
+from easypay.merchants.directory import Directory
 from easypay.merchants.vault import VaultError
 from easypay.payments.model import PaymentKey
 from easypay.processors.base import Deadline, Processor
@@ -43,8 +44,13 @@ log = logging.getLogger(__name__)
 LEASE_S: Final = 60.0
 _RENEW_S: Final = 10.0
 MOST_ASKED: Final = 200
-"""Transactions asked about one by one in a run, for each purpose."""
-_MOST_LINES: Final = 20_000
+"""Transactions that are asked about one by one and then judged together."""
+MOST_WAITING: Final = 20_000
+"""Transactions to be asked about in a run, for each purpose."""
+ASKING_S: Final = 1800.0
+"""How long a run begins to ask about more of them."""
+MOST_LINES: Final = 20_000
+"""Lines of batches that are judged once more in one transaction."""
 _AGAIN_S: Final = 300.0
 """After a run that failed."""
 _OVERLAP: Final = timedelta(days=1)
@@ -53,8 +59,8 @@ _MARGIN: Final = timedelta(minutes=15)
 _RECENT: Final = OLD_AFTER + timedelta(days=1)
 _OLDEST_ABSENT: Final = LOOK_BACK - 2 * _RECENT
 """What is older may be in a batch that is no more listed."""
-_PAYMENT_LIFE: Final = timedelta(days=32)
-"""An authorization is captured within 30 days."""
+_SLICE: Final = timedelta(days=1)
+"""Of which operations are compared with the books in one statement."""
 
 Changed = Callable[[PaymentKey], None]
 
@@ -300,6 +306,11 @@ class _Run:
                 await breaks.note(connection, account, self.written)
                 await reading.has_read(connection, account.key, batch, whole=whole)
                 failpoints.reach("reconcile_batch_noted")
+            if not whole:
+                log.warning(
+                    "account %s: the list of batch %s has %d of %d transactions; it is read again",
+                    *(account.key.hex()[:12], batch.batch_id, spool.lines, batch.moved),
+                )
         finally:
             spool.close()
         failpoints.reach("reconcile_batch_read")
@@ -308,11 +319,6 @@ class _Run:
         await self._settled()
 
     async def _settled(self) -> None:
-            if not whole:
-                log.warning(
-                    "account %s: the list of batch %s has %d of %d transactions; it is read again",
-                    *(account.key.hex()[:12], batch.batch_id, spool.lines, batch.moved),
-                )
         await settle(self._pool, self._account.key, changed=self._changed)
 
     # what has not settled, and what is in no list
@@ -323,56 +329,101 @@ class _Run:
         if isinstance(unsettled, Unread):
             raise Unreadable(unsettled)
         account = self._account
-        high = began_at - _MARGIN
         try:
             async with self._transaction() as connection:
                 await matching.match(connection, unsettled, account, began_at)
                 await breaks.note(connection, account, self.written)
-                absent = await breaks.open_ours(connection, account, MOST_ASKED)
-                absent += await self._absent(connection, high)
-                open_lines = await breaks.open_lines(connection, account, _MOST_LINES, MOST_ASKED)
+                absent = await self._absent(connection, began_at)
+                ours = await breaks.open_ours(connection, account, MOST_WAITING)
+                lines = await breaks.open_lines(connection, account, MOST_WAITING)
         finally:
             unsettled.close()
         failpoints.reach("reconcile_judged")
         self._result.transactions += unsettled.lines
+        await self._judge_settled(began_at)
+        await self._ask_all(reader, absent, [*ours, *lines], began_at)
+        async with self._transaction() as connection:
+            await breaks.note_ours(connection, account, self.written)
+
+    async def _absent(self, connection: Any, began_at: datetime) -> list[Ours]:
+        """Return what of ours is in no list, from before the last run that came to its end: what
+        was three days old while nobody could read the books is judged now."""
+        account, high = self._account, began_at - _MARGIN
+        start = min(high, self._ended_at or account.known_since) - _RECENT
+        start = max(start, account.known_since, high - _OLDEST_ABSENT)
+        found: dict[UUID, Ours] = {}
+        for look, end in (
+            (breaks.not_in_the_books, high),
+            (breaks.ended_late, began_at - OLD_AFTER),
+        ):
+            low, last = ids.lowest_id_at(start), ids.lowest_id_at(end)
+            while low < last and len(found) < MOST_WAITING:
+                until = min(last, ids.lowest_id_at(ids.moment_of(low) + _SLICE))
+                some, low = await look(connection, account, (low, until), high)
+                found.update((each.operation_id, each) for each in some)
+            if low < last:
+                self._fails(f"{len(found)} operations are in no list, and more may be")
+        return list(found.values())
+
+    async def _judge_settled(self, began_at: datetime) -> None:
+        """Judge lines of batches once more: a difference is open, or ours was."""
+        after = "", ""
+        while True:
+            spool = Spool(self._now + timedelta(days=1))
+            try:
+                async with self._transaction() as connection:
+                    lines = await breaks.open_settled(connection, self._account, after, MOST_LINES)
+                    for each in lines:
+                        spool.add([each.line], each.batch_id, each.settled_at)
+                    if lines:
+                        await self._judge(connection, spool, began_at)
+            finally:
+                spool.close()
+            if len(lines) < MOST_LINES:
+                return
+            after = lines[-1].batch_id, lines[-1].line.transaction_id
+
+    async def _ask_all(
+        self,
+        reader: Reader,
+        absent: Sequence[Ours],
+        known: Sequence[Ours | str],
+        began_at: datetime,
+    ) -> None:
+        """Ask about one transaction after the other. `known` have a difference already: they are
+        asked about last, and some of them in the next run if there is no time."""
+        until = monotonic() + ASKING_S
+        waiting: list[Ours | str] = [*absent, *known]
+        for n in range(0, len(waiting), MOST_ASKED):
+            if n and monotonic() >= until:
+                if n < len(absent):
+                    self._fails(f"{len(absent) - n} operations that are in no list wait")
+                return
+            await self._ask(reader, waiting[n : n + MOST_ASKED], began_at)
+
+    async def _ask(self, reader: Reader, waiting: Sequence[Ours | str], began_at: datetime) -> None:
+        ours = [each for each in waiting if isinstance(each, Ours)]
+        lines = [each for each in waiting if isinstance(each, str)]
         asked = Spool(self._now + timedelta(days=1))
         try:
-            for settled in open_lines.settled:
-                asked.add([settled.line], settled.batch_id, settled.settled_at)
-            said = await reader.ask(
-                [*open_lines.others, *(one.transaction_id for one in absent if one.transaction_id)],
-                asked,
-            )
+            named = [one.transaction_id for one in ours if one.transaction_id]
+            said = await reader.ask([*lines, *named], asked)
             async with self._transaction() as connection:
                 failpoints.reach("reconcile_asked")
-                await matching.match(connection, asked, account, began_at)
-                await matching.explain(connection, account)
-                await breaks.note(connection, account, self.written)
-                answers = _judged(absent, said)
-                await breaks.note_asked(connection, account, answers, self.written)
-                await breaks.note_ours(connection, account, self.written)
+                await self._judge(connection, asked, began_at)
+                answers = _judged(ours, said)
+                await breaks.note_asked(connection, self._account, answers, self.written)
         finally:
             asked.close()
 
-    async def _absent(self, connection: Any, high: datetime) -> list[Ours]:
-        """Return what of ours is in no list, from before the last run that came to its end: what
-        was three days old while nobody could read the books is judged now."""
-        account = self._account
-        start = min(high, self._ended_at or account.known_since) - _RECENT
-        start = max(start, account.known_since, high - _OLDEST_ABSENT)
-        found: list[Ours] = []
-        while start < high and len(found) < MOST_ASKED:
-            end = min(start + _RECENT, high)
-            found += await breaks.not_in_the_books(
-                connection,
-                account,
-                (ids.lowest_id_at(start), ids.lowest_id_at(end)),
-                high,
-                ids.lowest_id_at(start - _PAYMENT_LIFE),
-                MOST_ASKED - len(found),
-            )
-            start = end
-        return found
+    async def _judge(self, connection: Any, spool: Spool, began_at: datetime) -> None:
+        await matching.match(connection, spool, self._account, began_at)
+        await matching.explain(connection, self._account)
+        await breaks.note(connection, self._account, self.written)
+
+    def _fails(self, reason: str) -> None:
+        """Let the run be a failure at its end: it goes on, and is done again soon."""
+        self._failure = self._failure or Unreadable(Unread(reason=reason))
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Any]:
