@@ -248,7 +248,7 @@ async def match(connection: Any, spool: Spool, account: Account, read_began_at: 
             OLD_AFTER,
         )
     await connection.execute(
-        "ANALYZE book_matches (n, transaction_id, merchant_id, payment_id, operation_id)"
+        "ANALYZE book_matches (n, transaction_id, meaning, merchant_id, payment_id, operation_id)"
     )
     await connection.execute(_INQUIRE)
     await connection.execute(_LOOK)
