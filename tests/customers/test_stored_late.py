@@ -65,6 +65,8 @@ async def vault_has(stack: Stack, keeper: Shop, *expiries: str) -> None:
 
     async def has() -> bool:
         seen[:] = await in_vault(stack, keeper)
+        if seen != list(expiries):
+            await minutes_pass(stack, keeper)  # a look that was under way came too early
         return seen == list(expiries)
 
     await until(has, what=("the vault has", expiries, seen))
