@@ -894,8 +894,9 @@ async def look_for_a_repeat(w: World) -> None:
 
 
 async def find_by_references(w: World) -> None:
-    begun = [w.now - timedelta(minutes=minute) for minute in range(100)]
-    references = [ids.reference(ids.new_id_from(at)) for at in begun]
+    """Ten days ago is in a month with rows, also on the first of a month."""
+    begun = [w.now - timedelta(days=10, minutes=minute) for minute in range(100)]
+    references = [ids.reference(ids.lowest_id_at(at)) for at in begun]
     assert not await rows_after_restore.known(w.connection, references, [w.merchant_id])
 
 

@@ -42,8 +42,8 @@ INDEXES: Final[Mapping[str, Index]] = {
         "events",
         events_of_payment="a payment's events; the fold of the feed: an event by its ids",
         events_written="the feed: events of transactions that were not read yet",
+        events_pkey="reconciliation: what ended in a span of time; an event is written once",
     ),
-    **_rule("events", events_pkey="an event is written once"),
     **_of(
         "idempotency_keys",
         idempotency_keys_pkey="the look-up of a key; a key is claimed once",
