@@ -190,8 +190,8 @@ async def test_no_money_rule_is_broken_and_every_case_occurs(connection: Any) ->
 
 
 async def _all_visible(connection: Any, table: str) -> bool:
-    """Whether every page of a table is visible to all. VACUUM cannot say so of the newest rows while
-    autovacuum has a snapshot from before them, so it is asked again."""
+    """Whether every page of a table is visible to all. VACUUM cannot say so of the newest rows
+    while autovacuum has a snapshot from before them, so it is asked again."""
     sql = "SELECT relallvisible = relpages FROM pg_class WHERE relname = $1"
     if await connection.fetchval(sql, table):
         return True
