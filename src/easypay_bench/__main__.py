@@ -4,6 +4,9 @@
     python -m easypay_bench --quick                      # half a minute
     python -m easypay_bench --demo .easypay/demo.json    # the stack of `easypay up`
     python -m easypay_bench yardstick                    # only the yardstick, without a gateway
+    python -m easypay_bench compare BEFORE AFTER         # two saved results
+    python -m easypay_bench history                      # all saved results, as one HTML file
+    python -m easypay_bench regular                      # this version beside the last release
 
 Times are printed and never judged. Exit status 1: money was wrong (an answer that was not 201, or a
 payment without exactly one sale at the processor). 2: nothing could be measured.
@@ -29,6 +32,7 @@ from easypay_bench import (
     scaling,
     yardstick_alone,
 )
+from easypay_bench.history import commands as history
 from easypay_bench.http_calls import StackFailed
 from easypay_bench.load import LoadFailed
 from easypay_bench.stack import attached, own
@@ -41,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["yardstick"]:
         yardstick_alone.main(given[1:])
+        return
+    if given and given[0] in history.COMMANDS:
+        history.COMMANDS[given[0]](given[1:])
         return
     options = _parser().parse_args(given)
     # As with Ctrl-C, every started program is stopped on the way out.

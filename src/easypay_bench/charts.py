@@ -13,6 +13,7 @@ _RIGHT: Final = 12
 _TOP: Final = 14
 _BOTTOM: Final = 34
 COLOURS: Final = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#64748b")
+_PALE: Final = "#cbd5e1"
 _Scale: TypeAlias = Callable[[float], float]
 
 
@@ -21,6 +22,8 @@ class Line(NamedTuple):
 
     name: str
     points: Sequence[tuple[float, float | None]]
+    behind: bool = False
+    """Drawn as a pale area behind the others: what was asked for, behind what was done."""
 
 
 class _Curve(NamedTuple):
@@ -29,6 +32,7 @@ class _Curve(NamedTuple):
     name: str
     colour: str
     points: Sequence[tuple[float, float]]
+    behind: bool = False
 
 
 def chart(
@@ -39,8 +43,12 @@ def chart(
     y_unit: str,
     x_ticks: Sequence[tuple[float, str]] | None = None,
     log_y: bool = False,
+    marks: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """Return a chart with its legend, as an HTML figure. x and y are numbers in these units."""
+    """Return a chart with its legend, as an HTML figure. x and y are numbers in these units.
+
+    `marks`: places on the x axis with a word for each, drawn as upright lines.
+    """
     curves = _curves(lines)
     if not curves:
         return ""
@@ -57,8 +65,10 @@ def chart(
             for value, label in ticks
             if left <= value <= right
         ),
+        *(_mark(x_at(value), word) for value, word in marks),
         _text(WIDTH - _RIGHT, HEIGHT - 3, "end", x_unit),
-        *(_drawn(curve, x_at, y_at, y_unit) for curve in curves),
+        *(_area(curve, x_at, y_at, low) for curve in curves if curve.behind),
+        *(_drawn(curve, x_at, y_at, y_unit) for curve in curves if not curve.behind),
     ]
     legend = "".join(
         f'<span><i style="background:{curve.colour}"></i>{escape(curve.name)}</span>'
@@ -74,10 +84,14 @@ def chart(
 def _curves(lines: Sequence[Line]) -> list[_Curve]:
     colours = itertools.cycle(COLOURS)
     found = (
-        (line.name, [(x, y) for x, y in line.points if y is not None and math.isfinite(y)])
+        (line, [(x, y) for x, y in line.points if y is not None and math.isfinite(y)])
         for line in lines
     )
-    return [_Curve(name, next(colours), points) for name, points in found if points]
+    return [
+        _Curve(line.name, _PALE if line.behind else next(colours), points, line.behind)
+        for line, points in found
+        if points
+    ]
 
 
 def _y_range(ys: Sequence[float], *, log: bool) -> tuple[float, float]:
@@ -97,6 +111,23 @@ def _rule(y: float, label: str) -> str:
         f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{WIDTH - _RIGHT}" y2="{y:.1f}"/>'
         f"{_text(_LEFT - 6, y + 4, 'end', label)}"
     )
+
+
+def _mark(x: float, word: str) -> str:
+    """Draw an upright line with its word."""
+    return (
+        f'<line class="mark" x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{HEIGHT - _BOTTOM}">'
+        f"<title>{escape(word)}</title></line>{_text(x + 4, _TOP + 8, 'start', word)}"
+    )
+
+
+def _area(curve: _Curve, x_at: _Scale, y_at: _Scale, low: float) -> str:
+    """Draw what lies under the curve."""
+    top = " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in curve.points)
+    first, last = (
+        f"{x_at(x):.1f},{y_at(low):.1f}" for x in (curve.points[0][0], curve.points[-1][0])
+    )
+    return f'<polygon fill="{curve.colour}" opacity="0.5" points="{first} {top} {last}"/>'
 
 
 def _drawn(curve: _Curve, x_at: _Scale, y_at: _Scale, y_unit: str) -> str:

@@ -14,10 +14,11 @@ from easypay_bench.loadtest import options
 from easypay_bench.loadtest.options import KEY_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rich.console import Console
 
+    from easypay_bench.history.results import Result as Saved
     from easypay_bench.loadtest.run import Gateway, Plan, Result
     from easypay_bench.loadtest.schedule import Schedule
     from easypay_bench.scrape import Reading
@@ -55,6 +56,7 @@ def loadtest(
     targets_file: Targets = None,
     html: options.Html = None,
     save: options.Save = None,
+    compare: options.Beside = None,
     seed: options.Seed = 1,
     accounting: options.Accounting = True,
     as_json: AsJson = False,
@@ -72,6 +74,8 @@ def loadtest(
 
     Example: `easypay loadtest --rate 500 --duration 60 --html report.html`
 
+    Example: `easypay loadtest --rate 500 --save after.json --compare before.json`
+
     Example: `easypay loadtest --model steps --rate 500 --to 4000 --step 500 --duration 10`
 
     Example: `easypay loadtest --scenario create=7 --scenario get=2 --scenario refund=1`
@@ -80,13 +84,7 @@ def loadtest(
     from easypay_bench.loadtest.worker import read_replay
 
     schedule = _schedule(model, duration, rate, to, step)
-    if not 0 <= warmup < math.inf:
-        _fail("--warmup must not be negative")
-    if connections < processes:
-        _fail(f"--connections must be at least --processes ({processes})")
-    for option, path in (("--html", html), ("--save", save)):
-        if path is not None and not os.access(path.parent, os.W_OK):
-            _fail(f"{option} {path}: cannot write into {path.parent}")
+    _check(warmup, connections, processes, {"--html": html, "--save": save})
     try:
         plan = Plan(
             schedule=schedule,
@@ -102,10 +100,34 @@ def loadtest(
         )
     except (OSError, ValueError) as error:
         _fail(str(error))
+    earlier = None if compare is None else _earlier(compare)
     console = _console(stderr=as_json)
     result = _load(plan, data_dir, url, targets_file, console)
-    _write(result, html, save, None if as_json else console)
+    _write(result, html, save, earlier, None if as_json else console)
     sys.exit(result.exit_status)
+
+
+def _check(
+    warmup: float, connections: int, processes: int, files: "Mapping[str, Path | None]"
+) -> None:
+    """End the program with one line if an option is wrong."""
+    if not 0 <= warmup < math.inf:
+        _fail("--warmup must not be negative")
+    if connections < processes:
+        _fail(f"--connections must be at least --processes ({processes})")
+    for option, path in files.items():
+        if path is not None and not os.access(path.parent, os.W_OK):
+            _fail(f"{option} {path}: cannot write into {path.parent}")
+
+
+def _earlier(path: Path) -> "Saved":
+    """Read the result to compare with, before the load begins."""
+    from easypay_bench.history import results
+
+    try:
+        return results.read(path)
+    except (OSError, ValueError) as error:
+        _fail(f"--compare: {error}")
 
 
 def _load(
@@ -139,20 +161,33 @@ def _load(
 
 
 def _write(
-    result: "Result", html: Path | None, save: Path | None, console: "Console | None"
+    result: "Result",
+    html: Path | None,
+    save: Path | None,
+    earlier: "Saved | None",
+    console: "Console | None",
 ) -> None:
     """Write the files asked for, then the result to the console; without one, as JSON."""
+    import json
+
+    from easypay_bench.history import compare, report, results
     from easypay_bench.loadtest import terminal_output
     from easypay_bench.loadtest.html_report import page
 
+    text = terminal_output.as_json(result) + b"\n"
+    beside: list[compare.Change] = []
+    if earlier is not None:
+        beside = list(compare.changes(earlier, results.of(json.loads(text), Path("this run"))))
     if html is not None:
-        html.write_text(page(result))
+        html.write_text(page(result, beside))
     if save is not None:
-        save.write_bytes(terminal_output.as_json(result) + b"\n")
+        save.write_bytes(text)
     if console is None:
-        sys.stdout.buffer.write(terminal_output.as_json(result) + b"\n")
+        sys.stdout.buffer.write(text)
         return
     terminal_output.show(result, console)
+    if earlier is not None:
+        console.print(report.table(f"Beside {earlier.title}", beside))
     if html is not None:
         console.print(f"report: {html}")
 

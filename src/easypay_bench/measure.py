@@ -15,6 +15,7 @@ from easypay_bench import counters, cpu, load, machine, metrics_cost, report, sc
 from easypay_bench import single_payment_latency as single
 from easypay_bench.accounting import account, settled
 from easypay_bench.counters import Totals
+from easypay_bench.instructions import Instructions
 from easypay_bench.load import Job
 from easypay_bench.payment_request import orders
 from easypay_bench.stack import Merchant, Stack, shop
@@ -132,10 +133,16 @@ def _load(stack: Stack, generator: str, job: Job) -> report.Run:
         nonlocal before
         before = meter.read()
 
-    done = load.run(generator, job, start)
-    spent = cpu.spent(before, meter.read())
+    with Instructions(stack.gateway_pids) as gateway:
+        done = load.run(generator, job, start)
+        spent = cpu.spent(before, meter.read())
     totals: Totals = _ask(stack, counters.totals)
-    return report.Run(done, {**spent, "generator": done.cpu_s}, totals.wal_bytes - wal_before)
+    return report.Run(
+        done,
+        {**spent, "generator": done.cpu_s},
+        totals.wal_bytes - wal_before,
+        None if gateway.total is None else gateway.total / done.replies,
+    )
 
 
 def _bad_answers(loads: list[load.Load]) -> list[str]:

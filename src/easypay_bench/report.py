@@ -39,6 +39,8 @@ class Run:
     load: Load
     cpu_s: Mapping[str, float]
     wal_bytes: int
+    instructions: float | None = None
+    """The gateway's for each payment; None where they cannot be counted."""
 
     @property
     def payments_per_s(self) -> float:
@@ -118,6 +120,7 @@ def as_json(found: Findings) -> str:
                 "cpu_us": {part: run.cpu_us(part) for part in PARTS},
                 "cpu_s": dict(run.cpu_s),
                 "wal_bytes_per_payment": run.wal_bytes / run.load.replies,
+                "gateway_instructions": run.instructions,
                 "load": dataclasses.asdict(run.load),
             }
             for run in found.runs
@@ -256,9 +259,14 @@ def _counters_table(found: Findings) -> Table:
         [
             ("statements", "not counted" if statements is None else f"{statements:.2f}", ""),
             ("WAL bytes", f"{counted.wal_bytes:,.0f}", f"{loaded_wal:,.0f}"),
+            ("gateway's instructions", "", _instructions(found.typical)),
             ("updates without index work", f"{counted.hot_ratio:.1%}", f"{found.hot_ratio:.1%}"),
         ],
     )
+
+
+def _instructions(run: Run) -> str:
+    return "not counted here" if run.instructions is None else f"{run.instructions:,.0f}"
 
 
 def _kept_table(found: Findings) -> Table:

@@ -3,7 +3,7 @@
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -142,6 +142,20 @@ def judge(
         else:
             verdicts.append(Verdict(target, figure, target.holds(figure)))
     return verdicts
+
+
+def in_short(verdicts: Sequence[Verdict]) -> str:
+    """Return the judgement in one line: `2 targets missed: errors.rate 2 % (< 1 % wanted), ...`."""
+    missed = [each for each in verdicts if each.met is False]
+    met = sum(each.met is True for each in verdicts)
+    if missed:
+        each = ", ".join(f"{v.target.key} {v.measured} ({v.target.wanted} wanted)" for v in missed)
+        return f"{len(missed)} target{'s' * (len(missed) > 1)} missed: {each}"
+    if not met:
+        return "no target could be judged"
+    judged = f"all {met} targets met" if met > 1 else "the one target that was judged is met"
+    rest = len(verdicts) - met
+    return f"{judged}, {rest} not judged" if rest else judged
 
 
 def shown(figure: float, unit: str) -> str:

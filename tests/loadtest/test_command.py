@@ -95,6 +95,39 @@ async def test_a_mixed_load_is_measured_reported_and_accounted_for(here: Path) -
         assert secret not in page + result.out + result.err
 
 
+async def test_a_load_test_says_its_judgement_first_and_what_changed_since_another(
+    here: Path,
+) -> None:
+    short = (
+        *("loadtest", "--data-dir", str(here), "--rate", "20", "--duration", "3", "--warmup", "0"),
+        *("--targets", str(here / "impossible.yaml")),
+    )
+    (here / "impossible.yaml").write_text(
+        "performance_targets:\n  api_response_time: {p50: '< 1us'}\n  errors: {rate: '< 5%'}\n"
+    )
+    first = await cli(*short, "--save", str(here / "first.json"))
+    assert first.code == 1, first.out + first.err
+    lines = [line for line in first.out.splitlines() if line.strip()]
+    judged = next(line for line in lines if "target" in line)
+    assert re.match(r"1 target missed: api_response_time.p50 .* \(< 0.001 ms wanted\)", judged)
+    assert lines.index(judged) < next(n for n, line in enumerate(lines) if "asked/s" in line)
+
+    second = await cli(
+        *short, "--compare", str(here / "first.json"), "--html", str(here / "second.html")
+    )
+    assert second.code == 1, second.out + second.err
+    assert not second.err, second.err
+    page = (here / "second.html").read_text()
+    for text in (second.out, page):
+        assert "steps.total_ms.p50" in text, "a figure of both runs"
+    assert page.index("1 target missed") < page.index("<h2>Targets</h2>")
+    assert "<polygon" in page, "what was asked lies behind what was answered"
+
+    nothing = await cli(*short, "--compare", str(here / "impossible.yaml"))
+    assert (nothing.code, nothing.out) == (2, "")
+    assert "is not JSON" in nothing.err
+
+
 async def test_a_file_is_replayed_line_by_line(here: Path) -> None:
     card = {"number": VISA, "exp_month": 12, "exp_year": 2035, "cvc": "907"}
     pay = {"amount": 700, "currency": "USD", "payment_method": {"type": "card", "card": card}}

@@ -1,35 +1,21 @@
 """A load test as one HTML page that loads nothing from elsewhere."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Final
 
 from easypay_bench.charts import Line, chart
+from easypay_bench.history import report
+from easypay_bench.history.compare import Change
+from easypay_bench.html_page import html_page
 from easypay_bench.loadtest.histograms import Second
 from easypay_bench.loadtest.run import Result, Step
 
 _NAMES: Final = ("p50", "p90", "p95", "p99", "p99.9", "max")
-_STYLE: Final = """
-:root{color-scheme:light dark;--ink:#111827;--dim:#6b7280;--line:#e5e7eb;--page:#fff}
-@media(prefers-color-scheme:dark){:root{--ink:#e5e7eb;--dim:#9ca3af;--line:#374151;--page:#111827}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);
-max-width:1360px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
-p,small,figcaption small{color:var(--dim)}
-main{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:1.5rem}
-figure{margin:0}figcaption{font-weight:600}svg{width:100%;height:auto}
-svg text{font-size:11px;fill:var(--dim)}.grid{stroke:var(--line)}
-.legend{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.85rem}
-.legend i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.35em}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.5rem 0}
-th,td{text-align:right;padding:.2rem .8rem .2rem 0;border-bottom:1px solid var(--line)}
-th:first-child,td:first-child{text-align:left}
-.met{color:#059669}.missed,.wrong{color:#dc2626;font-weight:600}.unknown{color:var(--dim)}
-"""
 
 
-def page(result: Result) -> str:
-    """Return the whole page."""
+def page(result: Result, beside: Sequence[Change] = ()) -> str:
+    """Return the whole page. `beside`: what changed since an earlier run."""
     machine, plan = result.machine, result.plan
     mix = ", ".join(f"{name} {weight:g}" for name, weight in plan.weights.items())
     load = "a replayed file" if plan.replay else mix
@@ -40,15 +26,14 @@ def page(result: Result) -> str:
         f"{' (modified)' if machine['modified'] else ''}; {result.started_at}"
     )
     figures = "".join(_charts(result))
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width,initial-scale=1">'
-        f"<title>EasyPay load test</title><style>{_STYLE}</style>"
-        f"<h1>EasyPay load test</h1><p>{escape(facts)}</p>{_verdict(result)}"
+    return html_page(
+        "EasyPay load test",
+        f"{_verdict(result)}<p>{escape(facts)}</p>"
         f"<h2>Targets</h2>{_targets(result)}"
         f"<h2>Charts</h2><main>{figures}</main>"
         f"<h2>Latency, ms, from when each request was due</h2>{_latencies(result.last_good)}"
-        f"<h2>Rate</h2>{_rates(result)}</html>\n"
+        f"<h2>Rate</h2>{_rates(result)}"
+        + (f"<h2>Beside the earlier run</h2>{report.html_table(beside)}" if beside else ""),
     )
 
 
@@ -79,7 +64,7 @@ def _charts(result: Result) -> Iterable[str]:
     yield chart(
         "Rate",
         [
-            Line("due", [(at, s.due) for at, s in seconds]),
+            Line("asked", [(at, s.due) for at, s in seconds], behind=True),
             Line("answered", [(at, s.done) for at, s in seconds]),
             Line("wrong", [(at, s.wrong) for at, s in seconds]),
             Line("dropped", [(at, s.dropped) for at, s in seconds]),
@@ -131,9 +116,11 @@ def _joined(steps: list[Step]) -> list[tuple[float, Second]]:
 
 
 def _verdict(result: Result) -> str:
+    state = "missed" if result.exit_status else "met"
+    first = f"<p class={state}>{escape(result.judgement)}</p>"
     if result.wrong_accounts:
         items = "".join(f"<li>{escape(text)}</li>" for text in result.wrong_accounts)
-        return f"<p class=wrong>Not accounted for:</p><ul class=wrong>{items}</ul>"
+        return f"{first}<ul class=wrong>{items}</ul>"
     lines = []
     if result.payments is not None:
         where = "here and at the processor" if result.processor_asked else "here"
@@ -141,7 +128,7 @@ def _verdict(result: Result) -> str:
     if result.knee_rps is not None:
         lines.append(f"The knee: {result.knee_rps:,g}/s was still served well.")
     lines += [f"The generator was the limit: {s.saturated}." for s in result.steps if s.saturated]
-    return f"<p>{escape(' '.join(lines))}</p>"
+    return f"{first}<p>{escape(' '.join(lines))}</p>"
 
 
 def _targets(result: Result) -> str:

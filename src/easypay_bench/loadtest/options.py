@@ -47,6 +47,10 @@ Replay = Annotated[
 ]
 Html = Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")]
 Save = Annotated[Path | None, typer.Option(help="Write all results to this JSON file.")]
+Beside = Annotated[
+    Path | None,
+    typer.Option("--compare", help="Also say what changed since this result of --save."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the order of the scenarios.")]
 Accounting = Annotated[
     bool, typer.Option(help="Check afterwards that every payment is accounted for.")

@@ -115,6 +115,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return _last_good(self.steps, self.knee_rps)
 
     @property
+    def judgement(self) -> str:
+        """The whole run in one line. Money comes before targets."""
+        if self.wrong_accounts:
+            wrong = f"NOT ACCOUNTED FOR: {len(self.wrong_accounts)} faults of money"
+            return f"{wrong}; {targets.in_short(self.verdicts)}"
+        return targets.in_short(self.verdicts)
+
+    @property
     def exit_status(self) -> int:
         """0: all targets met. 1: one missed. 3: money is not accounted for."""
         if self.wrong_accounts:

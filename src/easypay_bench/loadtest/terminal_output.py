@@ -64,8 +64,9 @@ class Watcher:
 
 
 def show(result: Result, console: Console) -> None:
-    """Print the tables at the end."""
-    console.print()
+    """Print the judgement, and the tables behind it."""
+    colour = "bold red" if result.exit_status else "green"
+    console.print(f"\n{result.judgement}\n", style=colour, highlight=False, soft_wrap=True)
     for table in (
         _rates(result),
         _latencies(result.last_good),

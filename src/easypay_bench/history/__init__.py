@@ -1,0 +1,1 @@
+"""Saved results beside each other: two of them, or all of them over time."""

@@ -1,0 +1,92 @@
+"""What changed between two sets of repeats, and how sure that is.
+
+The change is the ratio of the two medians. Its interval comes from the bootstrap: both sides are
+drawn again from their own repeats, with replacement, two thousand times; 95 of 100 of these ratios
+lie in it. (Efron, "Bootstrap methods: another look at the jackknife", 1979.)
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import Final, Literal
+
+import msgspec
+
+from easypay_bench.history.results import Figure, Result
+
+Verdict = Literal["better", "worse", "the same", "unsure", "other"]
+"""`unsure`: no interval, because one side has a single value. `other`: neither is better."""
+
+_DRAWS: Final = 2_000
+_SURE: Final = 0.95
+_LEAST: Final = 3
+"""Fewer repeats say nothing about how they scatter."""
+_COUNTS_SCATTER: Final = 0.005
+_WAL_SCATTERS: Final = 0.03
+"""After a checkpoint the first change of each page writes all of it: more in one run than another."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One figure of both results. `ratio`: after / before; None if there was nothing before."""
+
+    name: str
+    unit: str
+    before: float
+    after: float
+    ratio: float | None
+    lowest: float | None
+    highest: float | None
+    """The interval of the ratio; None without repeats."""
+    verdict: Verdict
+
+
+def changes(before: Result, after: Result) -> Iterator[Change]:
+    """Yield every figure that both results have and that can be better or worse."""
+    for name, figure in after.figures.items():
+        old = before.figures.get(name)
+        if old is not None and figure.better:
+            yield change(old, figure)
+
+
+def change(before: Figure, after: Figure) -> Change:
+    """Compare one figure."""
+    old, new = median(before.values), median(after.values)
+    ratio = new / old if old else None
+    interval = None if ratio is None else _interval(before.values, after.values)
+    lowest, highest = interval or (None, None)
+    verdict = _verdict(after, old, new, interval)
+    return Change(after.name, after.unit, old, new, ratio, lowest, highest, verdict)
+
+
+def _verdict(
+    figure: Figure, old: float, new: float, interval: tuple[float, float] | None
+) -> Verdict:
+    if figure.counted or old == new or not old:
+        scatter = _WAL_SCATTERS if "wal" in figure.name else _COUNTS_SCATTER
+        differs = abs(new - old) > scatter * abs(old)
+    elif interval is None:
+        return "unsure"
+    else:
+        differs = not interval[0] <= 1 <= interval[1]
+    if not differs:
+        return "the same"
+    if not figure.better:
+        return "other"
+    return "better" if (new > old) == (figure.better == "more") else "worse"
+
+
+def _interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float] | None:
+    """Return the interval of the ratio of medians; None with too few repeats."""
+    if min(len(before), len(after)) < _LEAST:
+        return None
+    draw = random.Random(0)  # noqa: S311  (the same repeats give the same interval)
+    ratios = []
+    for _ in range(_DRAWS):
+        old = median(draw.choices(before, k=len(before)))
+        if old:
+            ratios.append(median(draw.choices(after, k=len(after))) / old)
+    if len(ratios) < _DRAWS // 2:
+        return None
+    ratios.sort()
+    outside = int(len(ratios) * (1 - _SURE) / 2)
+    return ratios[outside], ratios[-1 - outside]
