@@ -23,7 +23,7 @@ _LEAST: Final = 3
 """Fewer repeats say nothing about how they scatter."""
 _COUNTS_SCATTER: Final = 0.005
 _WAL_SCATTERS: Final = 0.03
-"""After a checkpoint the first change of each page writes all of it: more in one run than another."""
+"""The first change of a page after a checkpoint writes all of it: more in one run than another."""
 
 
 class Change(msgspec.Struct, frozen=True):
