@@ -533,31 +533,55 @@ async def test_too_few_connections_of_the_replica_are_told_and_it_is_read_all_th
     assert "the read replica has too few connections for all: it gives clients 97" in caplog.text
 
 
-async def test_a_reader_that_the_replicas_recovery_cancels_reads_the_primary(
-    stack: Stack, replica: StreamingReplica
+@pytest.mark.parametrize("ended", ["in a statement", "between two statements"])
+async def test_a_reader_that_the_replicas_recovery_ends_reads_the_primary(
+    stack: Stack, replica: StreamingReplica, ended: str
 ) -> None:
-    """The primary truncates the table that is being read, and replaying that waits for nobody."""
+    """The primary truncates the table that is being read, and replaying that waits for nobody. A
+    statement is cancelled; a transaction that rests between two loses its connection."""
     await stack.fetch("CREATE TABLE reread AS SELECT 1 AS n")
     await replica.caught_up()
-    started = asyncio.Event()
+    backend: list[int] = []
+    gone = asyncio.Event()
 
     async def ask(place: ReadPlace) -> int:
         if place.name == "primary":
             return int(await place.questions.fetchval("SELECT count(*) FROM reread"))
         async with place.questions.acquire() as connection, connection.transaction():
             await connection.fetch("SELECT n FROM reread")
-            started.set()
+            backend.append(await connection.fetchval("SELECT pg_backend_pid()"))
+            if ended == "between two statements":
+                await gone.wait()
             return int(await connection.fetchval("SELECT count(pg_sleep(60)) FROM reread"))
 
-    async with replica.set(max_standby_streaming_delay="0"):
-        async with watching(stack.dsn, replica.dsn(stack.dsn)) as (places, state, chosen):
-            await _is_usable(state)
-            reading = asyncio.create_task(places.read(ask))
-            await started.wait()
-            await stack.fetch("TRUNCATE reread")
-            assert await reading == 0
-            assert chosen == ["repeated"]
-            assert await places.read(_name_of) == "replica", "it is not left out for that"
+    there = await asyncpg.connect(replica.dsn(stack.dsn))
+    state_of = "SELECT state FROM pg_stat_activity WHERE pid = $1 AND query ~ $2"
+
+    async def is_there() -> bool:
+        wanted = (
+            ("active", "pg_sleep") if ended == "in a statement" else ("idle in transaction", "")
+        )
+        return bool(backend) and wanted[0] == await there.fetchval(state_of, backend[0], wanted[1])
+
+    async def is_gone() -> bool:
+        return await there.fetchval(state_of, backend[0], "") is None
+
+    try:
+        async with replica.set(max_standby_streaming_delay="0"):
+            async with watching(stack.dsn, replica.dsn(stack.dsn)) as (places, state, chosen):
+                await _is_usable(state)
+                reading = asyncio.create_task(places.read(ask))
+                await until(is_there, what=ended)
+                await stack.fetch("TRUNCATE reread")
+                if ended == "between two statements":
+                    await until(is_gone, what="recovery ends the connection")
+                    gone.set()
+                assert await reading == 0
+                assert chosen == ["repeated"]
+                assert await places.read(_name_of) == "replica", "it is not left out for that"
+    finally:
+        await there.close()
+        await stack.fetch("DROP TABLE reread")
 
 
 async def test_what_is_asked_wrongly_or_takes_too_long_is_not_asked_again(

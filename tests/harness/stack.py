@@ -181,8 +181,11 @@ async def _set_account(
     )
 
 
-async def all_known(stack: Stack, shop: Shop, *, within_s: float = 15) -> None:
-    """Wait until no operation of the shop is open and nothing but a review waits for an inquiry."""
+async def all_known(stack: Stack, shop: Shop, *, within_s: float = 45) -> None:
+    """Wait until no operation of the shop is open and nothing but a review waits for an inquiry.
+
+    A process that died while it asked about an account keeps others from that for 18 seconds.
+    """
     left: list[asyncpg.Record] = []
 
     async def known() -> bool:

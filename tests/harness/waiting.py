@@ -12,10 +12,11 @@ _SHARE: Final = 0.1
 
 
 async def until(
-    condition: Callable[[], Awaitable[Any]], *, within_s: float = 20, what: object = ""
+    condition: Callable[[], Awaitable[Any]], *, within_s: float = 45, what: object = ""
 ) -> Any:
     """Wait until the condition returns a true value, and return that. It is asked every 20 ms, and
-    less often when the wait is long: to ask takes a request or a query."""
+    less often when the wait is long: to ask takes a request or a query. The limit only says when to
+    give up: a busy machine takes long."""
     begun = time.monotonic()
     ends = begun + within_s
     while True:

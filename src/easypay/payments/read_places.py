@@ -23,7 +23,7 @@ import asyncpg
 
 from easypay.clock import monotonic
 from easypay.db.connections import Wanted
-from easypay.db.failures import Failure, failure_of
+from easypay.db.failures import CannotConnect
 from easypay.db.reading import Reading
 from easypay.db.replica import PRIMARY_POSITION, REPLICA_POSITION, Replica, ReplicaLost
 from easypay.db.shared_reads import SharedReads
@@ -136,11 +136,15 @@ class ReadPlaces:
         return await ask(self.primary)
 
     def _lost(self, error: Exception) -> None:
-        """Note that a request must be read again, from the primary."""
+        """Note that a request must be read again, from the primary.
+
+        One lost connection says nothing about the others: the replica's recovery may have ended it.
+        A server that went away also cuts the connection over which it is watched.
+        """
         assert self._state is not None
         what = f"{type(error).__name__}: {error}"
-        if failure_of(error) is Failure.GONE:
-            self._state.leave_out("it was lost while it was read", f": {what}")
+        if isinstance(error, CannotConnect) or isinstance(error.__cause__, CannotConnect):
+            self._state.leave_out("nobody can connect to it", f": {what}")
         elif not isinstance(error, ReplicaLost) and monotonic() >= self._warn_at:
             self._warn_at = monotonic() + _WARN_EVERY_S
             log.warning("the read replica could not answer, so the primary was read: %s", what)
