@@ -116,10 +116,12 @@ async def test_forty_refunds_under_one_key_refund_once(shared_stack: Stack, shop
 
 
 async def test_concurrent_partial_refunds_reserve_nothing(shared_stack: Stack, shop: Shop) -> None:
+    """Each is refused. On a busy machine some are told so later (202), or asked to repeat (503)."""
     payment = await shop.paid(2500)
     answers = await asyncio.gather(*(shop.refund(payment["id"], 100) for _ in range(40)))
-    assert {answer.status_code for answer in answers} == {409}
-    assert "not_settled" in {answer.json()["code"] for answer in answers}
+    assert {answer.status_code for answer in answers} - {202, 503} == {409}
+    assert "not_settled" in {answer.json().get("code") for answer in answers}
+    await all_known(shared_stack, shop)
     assert len(await shared_stack.simulator.truth(login=shop.login)) == 1
     whole = await shop.refund(payment["id"])
     assert (whole.status_code, whole.json()["amount"]) == (201, 2500), whole.text
