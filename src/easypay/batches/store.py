@@ -97,10 +97,12 @@ _BEFORE: Final = """
                AND (payment_id IS NOT NULL OR of_line IS NOT NULL)) AS acting
      WHERE before IS NOT NULL
 """
-_WAIT_FOR: Final = """
-    UPDATE batch_lines l SET after_line = i.before
-      FROM unnest($3::integer[], $4::integer[]) AS i(line, before)
-     WHERE l.merchant_id = $1 AND l.batch_id = $2 AND l.line = i.line
+WAIT_FOR: Final = """
+    UPDATE batch_lines l SET after_line = found.before
+      FROM (SELECT before, (SELECT ctid FROM batch_lines
+                             WHERE merchant_id = $1 AND batch_id = $2 AND line = i.line) AS row
+              FROM unnest($3::integer[], $4::integer[]) AS i(line, before) OFFSET 0) AS found
+     WHERE l.ctid = found.row
 """
 _END: Final = f"""
     UPDATE batches SET state = $3, digest = $4, bytes = $5, lines = $6, wrong = $7, last_line = $8,
@@ -145,7 +147,7 @@ async def _put_in_order(connection: Any, key: tuple[UUID, UUID]) -> None:
     found = await connection.cursor(_BEFORE, *key, timeout=_ORDER_WITHIN_S)
     while rows := await found.fetch(_ORDERED_AT_A_TIME, timeout=_ORDER_WITHIN_S):
         lines, before = map(list, zip(*rows, strict=True))
-        await connection.execute(_WAIT_FOR, *key, lines, before)
+        await connection.execute(WAIT_FOR, *key, lines, before)
 
 
 # reading ----------------------------------------------------------------------------------------
@@ -211,9 +213,11 @@ _SUMS: Final = """
 _UNDER_WAY: Final = """
     SELECT count(*) FILTER (WHERE l.state = 'claimed'), count(*) FILTER (WHERE l.state = 'open'),
            db_now()
-      FROM batch_groups g JOIN batch_lines l
-        ON l.merchant_id = g.merchant_id AND l.batch_id = g.batch_id
-       AND l.line BETWEEN g.first_line AND g.last_line
+      FROM batch_groups g
+     CROSS JOIN LATERAL (
+           SELECT state FROM batch_lines
+            WHERE merchant_id = $1 AND batch_id = $2 AND line BETWEEN g.first_line AND g.last_line
+           OFFSET 0) AS l
      WHERE g.merchant_id = $1 AND g.batch_id = $2
 """
 
