@@ -340,6 +340,14 @@ class Settings(BaseSettings):
         "holds answers that may be some time old, never keys or settings. If it fails, answers "
         "come from the database",
     )
+    server_metrics_every_s: float = Field(
+        default=15.0,
+        ge=0,
+        le=300,
+        description="How often one of the workers asks PostgreSQL and the shared cache for "
+        "their own figures (connections, log, locks, memory), which /metrics then shows. 0: never, "
+        "because exporters of their own do",
+    )
     drain_s: float = Field(
         default=0.5,
         ge=0,

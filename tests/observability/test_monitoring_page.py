@@ -19,7 +19,7 @@ FAMILIES = Instruments().registry.families
 ROWS = {
     found[1]: line
     for line in PAGE.splitlines()
-    if (found := re.match(r"\| `((?:http|easypay|db|process)_\w+)` \|", line))
+    if (found := re.match(r"\| `((?:http|easypay|db|process|system)_\w+)` \|", line))
 }
 
 
@@ -38,7 +38,9 @@ def test_the_page_names_only_existing_metrics() -> None:
         if family.kind == "histogram":
             samples |= {f"{family.name}_{end}" for end in ("bucket", "count", "sum")}
     labels = {label for family in FAMILIES.values() for label in family.labels}
-    named = set(re.findall(r"\b(?:http_server|easypay|db_client|process)_[a-z_]*[a-z]\b", PAGE))
+    named = set(
+        re.findall(r"\b(?:http_server|easypay|db_client|process|system)_[a-z_]*[a-z]\b", PAGE)
+    )
     assert named - samples - labels <= {"easypay_bench"}
 
 

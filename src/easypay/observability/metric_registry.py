@@ -30,7 +30,8 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST.encode()
 _MOST_CELLS: Final = 1 << 16
 _RETIRED: Final = "retired.json"
 
-Kind = Literal["counter", "sum", "max", "histogram"]
+Kind = Literal["counter", "seen", "sum", "max", "histogram"]
+"""`seen`: a counter of somebody else's, such as the system, which every process reads as it is."""
 """How a gauge merges the values of several processes: `sum` or `max`."""
 Labels = tuple[str, ...]
 Values = dict[tuple[str, Labels], list[float]]
@@ -141,6 +142,10 @@ class Registry:
         """`name` ends in `_total`."""
         return self._new("counter", name, text, labels)
 
+    def seen(self, name: str, text: str, *labels: str) -> Family:
+        """A counter that others keep and every process reads: the highest is the newest."""
+        return self._new("seen", name, text, labels)
+
     def gauge(
         self, name: str, text: str, *labels: str, merge: Literal["sum", "max"] = "sum"
     ) -> Family:
@@ -161,13 +166,13 @@ class Registry:
         for values, alive in self._everyone():
             for (name, labels), cells in values.items():
                 family = self.families.get(name)
-                if family is None or (not alive and family.kind in ("sum", "max")):
+                if family is None or (not alive and family.kind in ("seen", "sum", "max")):
                     continue
                 key, so_far = (name, labels), total.get((name, labels))
                 if so_far is None:
                     total[key] = cells
                 elif len(so_far) == len(cells):  # another version may have other buckets
-                    pick = max if family.kind == "max" else float.__add__
+                    pick = max if family.kind in ("seen", "max") else float.__add__
                     total[key] = [pick(a, b) for a, b in zip(so_far, cells, strict=True)]
         for family in self.families.values():
             yield _metric(family, {k[1]: v for k, v in total.items() if k[0] == family.name})
@@ -269,7 +274,7 @@ def _metric(family: Family, values: dict[Labels, list[float]]) -> Metric:
                 buckets.append(("+Inf" if bound == float("inf") else repr(bound), counted))
             histogram.add_metric(labels, buckets, cells[-1])
         return histogram
-    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    kind = CounterMetricFamily if family.kind in ("counter", "seen") else GaugeMetricFamily
     metric = kind(family.name, family.text, labels=family.labels)
     for labels, cells in values.items():
         metric.add_metric(labels, cells[0])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from easypay import __version__
-from easypay.observability.metric_registry import Registry
+from easypay.observability.metric_registry import Family, Registry
 
 SECONDS: Final = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.2, 0.3,
@@ -23,6 +23,8 @@ class Instruments:
 
     def __init__(self, directory: Path | None = None) -> None:
         self.registry = Registry(directory)
+        self.postgres: dict[str, Family] = {}
+        self.valkey: dict[str, Family] = {}
         self._for_requests(self.registry)
         self._for_processor_calls(self.registry)
         self._for_database(self.registry)
@@ -34,6 +36,9 @@ class Instruments:
         self._for_unknown_outcomes(self.registry)
         self._for_reconciliation(self.registry)
         self._for_processes(self.registry)
+        self._for_hosts(self.registry)
+        self._for_postgres(self.registry)
+        self._for_valkey(self.registry)
 
     def _for_requests(self, registry: Registry) -> None:
         self.requests = registry.histogram(
@@ -340,9 +345,118 @@ class Instruments:
         self.process_memory = registry.gauge(
             "process_resident_memory_bytes", "Memory of gateway processes."
         )
+        self.open_files = registry.gauge(
+            "process_open_fds", "Open files and connections of all processes."
+        )
+        self.most_files = registry.gauge(
+            "process_max_fds", "How many files and connections one process may open.", merge="max"
+        )
+        self.threads = registry.gauge("process_threads", "Threads of all processes.")
+        self.process_disk = registry.gauge(
+            "process_disk_io_bytes", "Bytes that the processes read and wrote.", "disk_io_direction"
+        )
+        self.gc_pause = registry.histogram(
+            "easypay_gc_pause_seconds",
+            "How long Python's collector stopped a process.",
+            "generation",
+            bounds=SECONDS,
+        )
+        self.blocked = registry.counter(
+            "easypay_event_loop_blocked_total",
+            "How often an event loop stood still for longer than 0.1 s.",
+        )
+        self.functions = registry.histogram(
+            "easypay_function_duration_seconds",
+            "Duration of work in the background, by function and by how it ended.",
+            "function",
+            "result",
+            bounds=SECONDS,
+        )
+        self.errors = registry.counter(
+            "easypay_errors_total", "Log lines of errors, by their level.", "level"
+        )
+        self.error_kinds = registry.counter(
+            "easypay_error_kinds_total", "Kinds of errors that had not been seen before."
+        )
+        self.profiles = registry.gauge("easypay_profiles_running", "Profiles that are taken now.")
         self.processes = registry.gauge(
             "easypay_processes", "Gateway processes alive on this host."
         )
         registry.gauge(
             "easypay_build_info", "Always 1. The label is the version.", "version", merge="max"
         ).set(1, __version__)
+
+    def _for_hosts(self, registry: Registry) -> None:
+        """Every process of a host reads the same figures."""
+        self.host_cpu = registry.seen(
+            "system_cpu_time_seconds_total", "CPU time of the host, by its use.", "cpu_mode"
+        )
+        self.host_cpus = registry.gauge(
+            "system_cpu_logical_count", "Processors of the host.", merge="max"
+        )
+        self.host_memory = registry.gauge(
+            "system_memory_usage_bytes",
+            "Memory of the host.",
+            "system_memory_state",
+            merge="max",
+        )
+        self.host_disk = registry.seen(
+            "system_disk_io_bytes_total",
+            "Bytes that the disks of the host read and wrote.",
+            "disk_io_direction",
+        )
+        self.host_network = registry.seen(
+            "system_network_io_bytes_total",
+            "Bytes that the host received and sent, without those to itself.",
+            "network_io_direction",
+        )
+        self.host_filesystem = registry.gauge(
+            "system_filesystem_usage_bytes",
+            "The file system of the directory that the gateway runs in.",
+            "system_filesystem_state",
+            merge="max",
+        )
+
+    def _for_postgres(self, registry: Registry) -> None:
+        """One worker reads them for all; the others show nothing."""
+        for name, text, *labels in (
+            ("sessions", "Clients of the server, by what they do.", "state"),
+            ("locks", "Locks that are held, and those that are waited for.", "state"),
+            ("oldest_transaction_seconds", "How long the oldest transaction has been open."),
+            ("replicas", "Replicas that are connected."),
+            ("replication_lag_bytes", "How much of the log the last replica has yet to replay."),
+            ("slot_kept_bytes", "Log that is kept for the slot that is behind most."),
+            ("rows", "Rows of all tables: live, and dead until vacuum removes them.", "state"),
+            ("database_bytes", "Size of the database."),
+            ("transaction_id_age", "Age of the oldest transaction id of the database."),
+        ):
+            full = f"easypay_postgres_{name}"
+            self.postgres[name] = registry.gauge(full, text, *labels, merge="max")
+        for name, text, *labels in (
+            ("wal_bytes_total", "Log that the server has written."),
+            ("checkpoints_total", "Checkpoints, by why they were made.", "why"),
+            ("checkpoint_seconds_total", "Time that checkpoints took to write and to sync."),
+            ("blocks_total", "Pages that were found in the server's cache, or not.", "result"),
+            ("transactions_total", "Transactions of the database, by how they ended.", "result"),
+            ("deadlocks_total", "Deadlocks."),
+            ("temporary_bytes_total", "Bytes that statements wrote because memory was short."),
+        ):
+            self.postgres[name] = registry.seen(f"easypay_postgres_{name}", text, *labels)
+
+    def _for_valkey(self, registry: Registry) -> None:
+        """The shared cache, read by the same worker."""
+        for name, text, *labels in (
+            ("memory_bytes", "Memory: used, and the most that is allowed.", "what"),
+            ("clients", "Connected clients."),
+            ("keys", "Keys."),
+            ("replication_lag_bytes", "How much the last replica has yet to read."),
+        ):
+            full = f"easypay_valkey_{name}"
+            self.valkey[name] = registry.gauge(full, text, *labels, merge="max")
+        for name, text, *labels in (
+            ("commands_total", "Commands that were run."),
+            ("lookups_total", "Keys that were looked up, found or not.", "result"),
+            ("evicted_total", "Keys that were thrown out because memory was short."),
+            ("network_bytes_total", "Bytes that came in and went out.", "network_io_direction"),
+        ):
+            self.valkey[name] = registry.seen(f"easypay_valkey_{name}", text, *labels)

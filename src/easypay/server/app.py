@@ -88,7 +88,7 @@ from easypay.payments.stored_methods import LOOK_UP, StoredMethods
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.processors.integration import ClientOptions, Integration
 from easypay.processors.registry import installed
-from easypay.server import caching
+from easypay.server import caching, watching
 from easypay.server.background import kept_running
 from easypay.settings import QUESTION_CONNECTIONS, Settings
 from easypay.webhooks.endpoints import READER as WEBHOOKS
@@ -227,12 +227,12 @@ class Gateway:
             *(asyncio.create_task(keep_doing(chore)) for chore in self._chores()),
         ]
         if self._teller is not None:
-            run = kept_running("what tells the caches", self._teller.run)
-            self._telling = asyncio.create_task(run)
+            self._telling = asyncio.create_task(kept_running("the caches", self._teller.run))
         if settings.metrics_listen:
             listener = MetricsListener(settings.metrics_listen, metrics_text)
             run = kept_running("the metrics listener", listener.run)
             self._tasks.append(asyncio.create_task(run))
+        self._tasks += watching.start(self._instruments)
         _spare_the_collector()
 
     async def _open_database(self) -> None:

@@ -29,6 +29,7 @@ from easypay.observability.process_metrics import read_process
 from easypay.payments.chores import keep_doing, sign_of_life
 from easypay.processors.integration import ClientOptions
 from easypay.processors.registry import installed
+from easypay.server import watching
 from easypay.server.background import kept_running
 from easypay.settings import WORKER_POOL_SIZE, Settings
 from easypay.worker import depths
@@ -163,4 +164,5 @@ def _start(parts: Parts, lists: Sequence[Listed]) -> tuple[list[Loop], list[asyn
         runs["the metrics listener"] = MetricsListener(settings.metrics_listen, metrics_text).run
     tasks = [asyncio.create_task(kept_running(name, run)) for name, run in runs.items()]
     tasks.append(asyncio.create_task(keep_doing(sign_of_life(parts.pool))))
+    tasks += watching.start(instruments)
     return list(loops.values()), tasks
