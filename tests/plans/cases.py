@@ -6,7 +6,7 @@ statement gets a row here, and a new index must be named by a row that uses it.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -32,7 +32,8 @@ from easypay.events.pages import FeedPage
 from easypay.merchants import admin
 from easypay.merchants.directory import Directory
 from easypay.mode import Mode
-from easypay.observability import process_metrics
+from easypay.observability import error_kinds, process_metrics
+from easypay.observability.error_kinds import Kind, Seen
 from easypay.payments import (
     account_lease,
     authorization_expiry,
@@ -1001,7 +1002,18 @@ async def find_duplicates(w: World) -> None:
     )  # fmt: skip
 
 
+async def count_errors(w: World) -> None:
+    moment = datetime.now(UTC)
+    seen = {Kind("error", "", "", f"{n}"): Seen(1, moment, moment) for n in range(3)}
+    assert len(await error_kinds.add(w.connection, seen)) == 3
+    assert not await error_kinds.add(w.connection, seen)
+    assert await error_kinds.kinds(w.connection, 50)
+
+
 CHORES: Final = (
+    Case("count errors by their kind", count_errors, uses=("error_kinds_pkey",),
+         reads_whole=("error_kinds",),
+         because="it has at most 500 rows, which are read only for a person or a new kind"),
     Case("forget old keys", purge_old_keys,
          uses=("idempotency_keys_age", "unresolved_operations_pkey", "watched_operations_pkey",
                "operations_pkey"), months=200, locks=700, buffers=4_000,

@@ -15,6 +15,7 @@ from easypay.command_line import (
     compact,
     customers,
     database,
+    errors,
     events,
     export,
     jobs,
@@ -83,6 +84,7 @@ database.database.command("restore-month")(archive.restore_month)
 database.database.command("after-restore")(after_restore.after_restore)
 database.database.command("compact")(compact.compact_months)
 app.command()(export.export)
+app.command()(errors.errors)
 app.command()(statement.statement)
 app.command()(listen.listen)
 app.command()(trigger.trigger)

@@ -240,6 +240,11 @@ COLUMNS: Final[tuple[Columns, ...]] = (
     _of("feed_months", "month", Fate.NOT_PERSONAL, _WORDS),
     _of("feed_readers", "name", Fate.NOT_PERSONAL, _WORDS),
     _of("leases", "name", Fate.NOT_PERSONAL, _WORDS),
+    _of(
+        "error_kinds",
+        "fingerprint level exception place message",
+        *(Fate.NOT_PERSONAL, "places in the code, and texts without values"),
+    ),
     _of("migrations", "name checksum", Fate.NOT_PERSONAL, _WORDS),
 )
 

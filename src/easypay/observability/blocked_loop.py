@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
+from traceback import walk_tb
+from types import FrameType, TracebackType
 from typing import Final
 
 from easypay.clock import monotonic
@@ -106,6 +107,14 @@ def stack_of(frame: FrameType | None, below: int = 0) -> list[str]:
         stack.append(f"{code.co_name} ({_short(code.co_filename)}:{frame.f_lineno})")
         frame = frame.f_back
     return stack[: len(stack) - below] if below else stack
+
+
+def stack_of_traceback(raised: TracebackType) -> list[str]:
+    """Return the stack of an exception in the same form."""
+    return [
+        f"{frame.f_code.co_name} ({_short(frame.f_code.co_filename)}:{line})"
+        for frame, line in reversed(list(walk_tb(raised)))
+    ]
 
 
 def place(stack: list[str]) -> str:

@@ -232,7 +232,7 @@ class Gateway:
             listener = MetricsListener(settings.metrics_listen, metrics_text)
             run = kept_running("the metrics listener", listener.run)
             self._tasks.append(asyncio.create_task(run))
-        self._tasks += watching.start(self._instruments)
+        self._tasks += watching.start(self._instruments, self._pool)
         _spare_the_collector()
 
     async def _open_database(self) -> None:

@@ -164,5 +164,5 @@ def _start(parts: Parts, lists: Sequence[Listed]) -> tuple[list[Loop], list[asyn
         runs["the metrics listener"] = MetricsListener(settings.metrics_listen, metrics_text).run
     tasks = [asyncio.create_task(kept_running(name, run)) for name, run in runs.items()]
     tasks.append(asyncio.create_task(keep_doing(sign_of_life(parts.pool))))
-    tasks += watching.start(instruments)
+    tasks += watching.start(instruments, parts.pool)
     return list(loops.values()), tasks

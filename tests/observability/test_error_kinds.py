@@ -1,0 +1,110 @@
+"""Errors of all processes are grouped by kind, and nothing that a client sent is kept."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+
+from easypay.db.pool import Pool, open_pool
+from easypay.observability import error_kinds
+from easypay.observability.error_kinds import MOST_KINDS, MOST_WAITING, ErrorKinds, kind_of
+from harness.commands import run_easypay
+
+CARD = "4111111111111111"
+log = logging.getLogger("easypay.somewhere")
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    opened = await open_pool(database, size=4)
+    yield opened
+    await opened.close()
+
+
+def record(text: str, *arguments: object, error: BaseException | None = None) -> logging.LogRecord:
+    info = None if error is None else (type(error), error, error.__traceback__)
+    level = logging.ERROR
+    return logging.LogRecord(log.name, level, "somewhere.py", 7, text, arguments, info, "work")
+
+
+def raised(text: str) -> ValueError:
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        return error
+
+
+def test_a_kind_is_the_place_and_the_text_without_what_varies() -> None:
+    first = kind_of(record("request %s failed", "req_1", error=raised(f"card {CARD} of Jane")))
+    second = kind_of(record("request %s failed", "req_2", error=raised("jane@example.com")))
+    assert first == second
+    assert first.exception == "ValueError"
+    assert first.place == "raised (observability/test_error_kinds.py)"
+    assert first.message == "request %s failed"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Task exception was never retrieved\nfuture: <Task 'Jane'>",
+         "Task exception was never retrieved"),
+        ("cannot pay 'Jane Doe' at jane@example.com for req_019b", "cannot pay … at … for …"),
+        (f"card {CARD} was refused", "card … was refused"),
+        ("<Protocol fd=7> said \"no\"", "… said …"),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_whole_already_loses_every_value(text: str, kept: str) -> None:
+    assert kind_of(record(text)).message == kept
+
+
+async def test_kinds_are_added_up_over_processes_and_a_new_one_is_told_once(
+    pool: Pool, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    levels: list[str] = []
+    found: list[None] = []
+    processes = [ErrorKinds(levels.append, lambda: found.append(None)) for _ in range(3)]
+    with caplog.at_level(logging.WARNING, "easypay.observability.error_kinds"):
+        for n, process in enumerate(processes):
+            for _ in range(n + 1):
+                process.handle(record("request %s failed", f"req_{n}", error=raised(CARD)))
+        await asyncio.gather(*(process.write(pool) for process in processes))
+    assert levels == ["error"] * 6
+    assert len(found) == 1
+    (told,) = caplog.messages
+    assert told.startswith("a new kind of error: error ValueError at raised (observability/")
+    env = {"EASYPAY_DATABASE_URL": database, "EASYPAY_ENCRYPTION_KEY": "A" * 43 + "="}
+    shown = run_easypay("errors", "--json", **env).data["data"]
+    (row,) = shown
+    assert (row["count"], row["message"]) == (6, "request %s failed")
+    assert row["first_seen"] <= row["last_seen"]
+    assert CARD not in str(shown)
+    for process in processes:
+        await process.write(pool)
+    assert [each.count for each in await error_kinds.kinds(pool, 10)] == [6], "none counts twice"
+
+
+async def test_what_cannot_be_written_waits_and_memory_and_rows_are_bounded(database: str) -> None:
+    process = ErrorKinds(lambda _: None)
+    gone = await open_pool(database, size=1)
+    await gone.close()
+    for n in range(MOST_WAITING + 50):
+        process.handle(record("x" * (n + 1) if n < 150 else f"{'y ' * (n - 149)}"))
+    await process.write(gone)
+    pool = await open_pool(database, size=1)
+    try:
+        await process.write(pool)
+        rows = await error_kinds.kinds(pool, 1_000)
+        assert sum(each.count for each in rows) == MOST_WAITING + 50
+        assert len(rows) <= MOST_WAITING + 1
+        await pool.execute(
+            "INSERT INTO error_kinds SELECT sha256(n::text::bytea), 'error', '', '', n::text, 1,"
+            " 'epoch', 'epoch' FROM generate_series(1, 600) n"
+        )
+        process.handle(record("the newest"))
+        await process.write(pool)
+        rows = await error_kinds.kinds(pool, 1_000)
+        assert len(rows) == MOST_KINDS
+        assert rows[0].message == "the newest"
+    finally:
+        await pool.close()
