@@ -7,6 +7,9 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from easypay.alerts.targets import DURATION as DURATION
+from easypay.alerts.targets import OWN as OWN
+from easypay.alerts.targets import PERCENTILES as WITH_LABELS
 from easypay_bench.http_calls import exchange, refusal
 from easypay_bench.targets import needed
 
@@ -15,24 +18,11 @@ Reading = dict[tuple[str, Labels], float]
 """(sample, labels) -> value."""
 Bucket = tuple[float, float]
 
-DURATION: Final = "http_server_request_duration_seconds"
-OWN: Final = "easypay_own_time_seconds"
-DATABASE: Final = "db_client_operation_duration_seconds"
-PROCESSOR: Final = "easypay_processor_call_duration_seconds"
 SHARES: Final = (("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99))
-_STATEMENTS: Final = (
-    ("simple_queries", ("read",)),
-    ("complex_queries", ("SELECT payments", "SELECT operations", "SELECT events")),
-    ("batch_operations", ("begin", "follow-up", "record")),
-)
 PERCENTILES: Final[Sequence[tuple[str, str, float, Mapping[str, Sequence[str]]]]] = (
     *((f"api_response_time.{name}", DURATION, share, {}) for name, share in SHARES),
     *((f"own_time.{name}", OWN, share, {}) for name, share in SHARES),
-    *(
-        (f"database_queries.{name}", DATABASE, 0.95, {"db_query_summary": statements})
-        for name, statements in _STATEMENTS
-    ),
-    ("external_api_calls.authorize_net", PROCESSOR, 0.95, {"processor": ("authorize_net",)}),
+    *((each.key, each.histogram, each.share, each.labels) for each in WITH_LABELS if each.labels),
 )
 """Target, histogram, share below the value, and the histogram's labels that count."""
 

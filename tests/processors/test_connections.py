@@ -11,6 +11,7 @@ from typing import Any
 import trustme
 
 from dns_server import DnsServer, Records, dns_serving
+from easypay import clock
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.base import NotSent, Unknown
@@ -192,6 +193,8 @@ async def test_a_changed_address_is_picked_up_while_requests_go_on() -> None:
         assert len(old.requests) + len(new.requests) == len(outcomes), "each was sent once"
         figures = client.figures()
         assert figures.replaced == old.connections == 4
+        assert figures.certificate_ends is not None
+        assert figures.certificate_ends > clock.now().timestamp(), "the metrics show when it ends"
         assert figures.opened <= 10, "requests hardly ever had to wait for a connection"
         assert client._open <= 4
 

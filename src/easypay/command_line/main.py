@@ -9,6 +9,7 @@ import typer
 
 from easypay.command_line import (
     after_restore,
+    alerts,
     archive,
     batches,
     cache,
@@ -74,6 +75,7 @@ app.add_typer(operations.late_charges, name="late-charges")
 app.add_typer(reconciliation.breaks, name="breaks")
 app.command()(reconciliation.reconcile)
 app.add_typer(jobs.jobs, name="jobs")
+app.add_typer(alerts.alerts, name="alerts")
 app.add_typer(events.events, name="events")
 app.add_typer(batches.batches, name="batch")
 app.add_typer(logs.logs, name="logs")

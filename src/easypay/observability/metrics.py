@@ -35,6 +35,7 @@ class Instruments:
         self._for_notifications(self.registry)
         self._for_unknown_outcomes(self.registry)
         self._for_reconciliation(self.registry)
+        self._for_what_runs_out(self.registry)
         self._for_processes(self.registry)
         self._for_hosts(self.registry)
         self._for_postgres(self.registry)
@@ -123,6 +124,12 @@ class Instruments:
             "Questions to DNS for a processor's addresses.",
             "processor",
             "result",
+        )
+        self.certificate_days = registry.gauge(
+            "easypay_processor_certificate_days",
+            "Days until the certificate ends with which a processor answers.",
+            "processor",
+            merge="max",
         )
         self.dns_stale = registry.counter(
             "easypay_dns_stale_total",
@@ -331,6 +338,20 @@ class Instruments:
             "easypay_reconciliations_total",
             "Readings of an account's books by how they ended.",
             "result",
+        )
+
+    def _for_what_runs_out(self, registry: Registry) -> None:
+        self.disk_used = registry.gauge(
+            "easypay_disk_used_ratio",
+            "Used part (0 to 1) of the disk of this host, and of the database server's if it "
+            "runs here.",
+            "of",
+            merge="max",
+        )
+        self.key_days = registry.gauge(
+            "easypay_api_key_expiry_days",
+            "Days until the first API key ends that was made for more than a week.",
+            merge="max",
         )
 
     def _for_processes(self, registry: Registry) -> None:

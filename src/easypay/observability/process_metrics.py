@@ -151,6 +151,9 @@ class Vitals:
         for result, count in figures.lookups.items():
             metrics.dns_lookups.set(count, processor, result)
         metrics.dns_stale.set(figures.stale, processor)
+        if figures.certificate_ends is not None:
+            left_s = figures.certificate_ends - clock.now().timestamp()
+            metrics.certificate_days.set(left_s / _DAY_S, processor)
 
     async def _count_open_work(self) -> None:
         try:

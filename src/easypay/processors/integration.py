@@ -36,6 +36,8 @@ class ConnectionFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Questions to DNS by result: `found`, `absent` (DNS has no address), `failed`."""
     stale: int
     """How often addresses were used beyond their time to live."""
+    certificate_ends: float | None = None
+    """When the newest connection's certificate ends, in seconds since 1970; None without TLS."""
 
 
 @runtime_checkable

@@ -32,7 +32,7 @@ from easypay.processors.registry import installed
 from easypay.server import watching
 from easypay.server.background import kept_running
 from easypay.settings import WORKER_POOL_SIZE, Settings
-from easypay.worker import depths
+from easypay.worker import depths, running_out
 from easypay.worker.reconciling import Reconciling
 from easypay.worker.registry import LISTS, Listed, Loop, Parts
 
@@ -150,6 +150,9 @@ def _start(parts: Parts, lists: Sequence[Listed]) -> tuple[list[Loop], list[asyn
     async def count_depths() -> None:
         await depths.watch(parts.pool, lists, instruments)
 
+    async def look_at_what_runs_out() -> None:
+        await running_out.watch(parts.pool, instruments)
+
     def metrics_text() -> bytes:
         read_process(instruments)
         return instruments.registry.text()
@@ -158,6 +161,7 @@ def _start(parts: Parts, lists: Sequence[Listed]) -> tuple[list[Loop], list[asyn
         **{f"the work on {name}": loop.run for name, loop in loops.items()},
         "the API key watcher": parts.directory.watch,
         "the depths of the work lists": count_depths,
+        "what runs out": look_at_what_runs_out,
         "reconciliation": Reconciling(parts).run,
     }
     if settings.metrics_listen:

@@ -96,6 +96,7 @@ class HttpClient:
         self._check_every_s = check_every_s
         self._names = HostNames() if names is None else names
         self._ssl_context = ssl_context
+        self._certificate_ends: float | None = None
         self._pools: dict[tuple[str, str, int], _Pool] = {}
         self._targets: dict[str, tuple[_Pool, bytes]] = {}
         self._connections: set[Connection] = set()
@@ -181,6 +182,7 @@ class HttpClient:
             reused=self._reused + sum(max(0, each.uses - 1) for each in self._connections),
             lookups=self._names.lookups,
             stale=self._names.stale,
+            certificate_ends=self._certificate_ends,
         )
 
     def connection_free(self, connection: Connection) -> None:
@@ -315,12 +317,14 @@ class HttpClient:
         if pool.tls and self._ssl_context is None:
             self._ssl_context = ssl.create_default_context()
         sock, connection.address = await happy_eyeballs.connect(self._names, pool.host, pool.port)
-        await asyncio.get_running_loop().create_connection(
+        transport, _ = await asyncio.get_running_loop().create_connection(
             lambda: connection,
             sock=sock,
             ssl=self._ssl_context if pool.tls else None,
             server_hostname=pool.host if pool.tls else None,
         )
+        if (certificate := transport.get_extra_info("peercert")) and "notAfter" in certificate:
+            self._certificate_ends = ssl.cert_time_to_seconds(certificate["notAfter"])
 
     def _keep_renewed(self, pool: _Pool) -> None:
         """Look after the pool's connections for as long as it has any."""
