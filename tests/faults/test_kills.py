@@ -106,7 +106,7 @@ async def test_killed_at_any_point_a_request_happens_once_and_is_answered(stack:
         gateway = await stack.gateway(failpoint=request.failpoint, **DOOMED)
         with pytest.raises(httpx.TransportError):
             await request.ask(gateway)
-        assert gateway.process.wait(timeout=10) == -signal.SIGKILL, request
+        assert gateway.process.wait(timeout=30) == -signal.SIGKILL, request
 
     for name in sorted(failpoints.NAMES):  # four at a time, because starting is slow
         await asyncio.gather(*(die(each) for each in requests if each.failpoint == name))
@@ -203,13 +203,19 @@ async def _suspended(stack: Stack, simulator: Simulator) -> None:
     zombie = await stack.gateway(**BUSY)
     found, absent = await stack.shop(zombie), await stack.shop(zombie)
     await stack.simulator.fault("late_reply", found.login, delay_ms=1500)
-    await stack.simulator.fault("late_charge", absent.login, delay_ms=LATE_S * 1000, by_clock=True)
+    await stack.simulator.fault(  # for the charge alone: an inquiry must not wait for the clock
+        *("late_charge", absent.login),
+        delay_ms=LATE_S * 1000,
+        by_clock=True,
+        transaction_type=WIRE_TYPE["sale"],
+    )
     waiting = [
         asyncio.create_task(found.pay(key="found")),
         asyncio.create_task(absent.pay(key="absent")),
     ]
 
     await stack.charges(found)
+    await stack.simulator.all_faults_met(absent.login)  # the charge has left the process
     os.kill(zombie.pid, signal.SIGSTOP)
     try:
         gateway = await stack.gateway(**QUICK)

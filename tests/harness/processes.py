@@ -91,7 +91,7 @@ class Process:
     def running(self) -> bool:
         return self.process.poll() is None
 
-    async def serves(self, url: str, *, within_s: float = 20) -> None:
+    async def serves(self, url: str, *, within_s: float = 45) -> None:
         """Wait until a GET of the address returns 200."""
         async with http_client(timeout=5) as client:
 
@@ -104,7 +104,7 @@ class Process:
 
             await until(answers, within_s=within_s, what=f"{url} answers")
 
-    async def logged(self, text: str, *, within_s: float = 30) -> None:
+    async def logged(self, text: str, *, within_s: float = 45) -> None:
         """Wait until the log has this text."""
 
         async def is_there() -> bool:
@@ -162,6 +162,15 @@ class Control:
     async def fault(self, kind: str, login: str, **fields: Any) -> None:
         """Make the account's next matching call meet a fault."""
         await self.post("/faults", **{"kind": kind, "login": login, "count": 1, **fields})
+
+    async def all_faults_met(self, login: str) -> None:
+        """Wait until every fault that is counted for this account has met its call."""
+
+        async def are_met() -> bool:
+            faults = (await self.client.get("/faults")).raise_for_status().json()
+            return not [each for each in faults if each.get("login") == login and "count" in each]
+
+        await until(are_met, what="the account's faults have met their calls")
 
     async def slow(self, login: str, *, ms: int) -> None:
         """Delay every call of this account by `ms`."""
@@ -266,7 +275,7 @@ class Gateway(Process):
         await self.serves(f"{self.url}/readyz")
         return self
 
-    def wait(self, *, within_s: float = 20) -> None:
+    def wait(self, *, within_s: float = 45) -> None:
         """Wait until it is ready, without an event loop."""
         ends = time.monotonic() + within_s
         while True:
