@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -43,15 +44,20 @@ async def run_seed(servers: Servers, seed: int, folder: Path, *, keep: bool = Fa
     world = World(servers, the_plan, folder)
     shops = Shops(world)
     result = Result(seed, "clean")
+    waits: list[str] = []
+    told = asyncio.get_running_loop().call_later(_LONGEST_S, lambda: waits.extend(_waits()))
     try:
         async with asyncio.timeout(_LONGEST_S):
             await _course(world, shops)
             await _quiet(world, shops)
             result.found = await judge.judge(world, shops)
     except Exception as error:
-        world.tell("".join(traceback.format_exception(error)))
-        result.found.append(f"the run broke: {type(error).__name__}: {error} {_where(error)}")
+        last = world.story[-1] if world.story else "it had not begun"
+        world.tell("".join([*traceback.format_exception(error), *waits]))
+        where = "; ".join(waits) or _where(error)
+        result.found.append(f"the run broke: {type(error).__name__}: {error} {where} after: {last}")
     finally:
+        told.cancel()
         await shops.batches.close()
         await world.close()
     result.verdict = "clean" if not result.found else "found"
@@ -69,7 +75,7 @@ async def run_seed(servers: Servers, seed: int, folder: Path, *, keep: bool = Fa
 
 
 def _where(error: BaseException) -> str:
-    """Return where it broke, innermost first: a limit of time says nothing else."""
+    """Return where an error was raised, innermost first."""
     frames = []
     chain: BaseException | None = error
     while chain is not None:
@@ -77,6 +83,21 @@ def _where(error: BaseException) -> str:
         chain = chain.__cause__ or chain.__context__
     ours = [each for each in frames if "/faults/seeds/" in each.filename]
     return " < ".join(f"{Path(each.filename).name}:{each.lineno}" for each in ours[:-6:-1])
+
+
+def _waits() -> Iterator[str]:
+    """Yield where each task waits now, outermost first: the error of a time limit does not say it,
+    and a task that waits for others hides theirs. Links only wait for what others send."""
+    for task in asyncio.all_tasks():
+        lines: list[str] = []
+        at: Any = task.get_coro()
+        while at is not None:
+            frame = getattr(at, "cr_frame", None)
+            if frame is not None and "/tests/" in frame.f_code.co_filename:
+                lines.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}")
+            at = getattr(at, "cr_await", None)
+        if lines and not lines[-1].startswith("links.py"):
+            yield " > ".join(lines)
 
 
 async def _course(world: World, shops: Shops) -> None:

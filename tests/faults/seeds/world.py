@@ -119,7 +119,7 @@ class Gate:
                 return answer.status_code == 200
             return False
 
-        await until(answers, within_s=20, what=f"gateway {self.number} is ready")
+        await until(answers, what=f"gateway {self.number} is ready")
 
     def logs(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
