@@ -263,7 +263,7 @@ async def test_whoever_left_takes_no_place_among_those_who_wait(feed_shop: Shop)
         got = await page(feed_shop, after=latest, prefer="wait=1")
         return "preference-applied" in got["headers"]
 
-    await until(may_wait, within_s=10, what="their places are free")
+    await until(may_wait, what="their places are free")
 
 
 async def test_whoever_waits_is_answered_when_the_gateway_drains(stack: Stack) -> None:

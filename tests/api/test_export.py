@@ -88,7 +88,7 @@ async def sell(shop: Shop) -> list[dict[str, Any]]:
         found = [await shop.all("/payments", status=status) for status in STATUSES]
         return sum(map(len, found)) == len(payments)
 
-    await until(all_found, within_s=10, what="the search table has every payment as it is")
+    await until(all_found, what="the search table has every payment as it is")
     return payments
 
 

@@ -66,7 +66,7 @@ async def sold(stack: Stack) -> tuple[Shop, list[Payment]]:
         found = [await listed(shop, {"status": status}) for status in VALUES["status"]]
         return sum(map(len, found)) == len(payments)
 
-    await until(all_found, within_s=10, what="the search table has every payment as it is")
+    await until(all_found, what="the search table has every payment as it is")
     return shop, payments
 
 

@@ -78,7 +78,7 @@ async def batch_of(shop: Shop, batch_id: str) -> dict[str, Any]:
     return found
 
 
-async def becomes(shop: Shop, batch_id: str, state: str, *, within_s: float = 20) -> dict[str, Any]:
+async def becomes(shop: Shop, batch_id: str, state: str, *, within_s: float = 45) -> dict[str, Any]:
     """Wait until a batch has a state."""
     found: dict[str, Any] = {}
 

@@ -39,7 +39,7 @@ async def test_a_cluster_has_each_value_on_one_server(
             async def all_new() -> bool:
                 return not any(name in there.caches._near for name in names)
 
-            await until(all_new, within_s=2)
+            await until(all_new)
             for name in names:
                 assert await there.body(rows, name) == rows.body(name)
             # One of the two is lost: its values come from the database.
@@ -70,7 +70,7 @@ async def test_a_cluster_whose_servers_have_all_moved_is_found_again(
                 async def is_left() -> bool:
                     return not here.shared.hears()
 
-                await until(is_left, within_s=5)
+                await until(is_left)
                 await here.hears()
                 name = rows.name()
                 await here.body(rows, name)
@@ -95,7 +95,7 @@ async def test_a_promoted_replica_brings_back_nothing(
             async def follows() -> bool:
                 return b"master_link_status:up" in await replica.ask("INFO", "replication")
 
-            await until(follows, within_s=10)
+            await until(follows)
             process, port = sentinel(tmp_path, primary)
             try:
                 url = f"sentinel://127.0.0.1:{port}/easypay"
@@ -107,7 +107,7 @@ async def test_a_promoted_replica_brings_back_nothing(
                     async def replicated() -> bool:
                         return any(name.encode() in key for key in await replica.keys())
 
-                    await until(replicated, within_s=5)
+                    await until(replicated)
                     primary.kill()
                     rows.versions[name] = 2
                     both[0].caches.delete(name)
@@ -117,7 +117,7 @@ async def test_a_promoted_replica_brings_back_nothing(
                             return bool((await replica.ask("ROLE"))[0] == b"master")
                         return False
 
-                    await until(promoted, within_s=15)
+                    await until(promoted)
                     for each in both:
                         await each.hears()
                         assert await each.body(rows, name) == rows.body(name)
@@ -144,7 +144,7 @@ async def test_a_primary_that_comes_back_brings_back_nothing(
                 async def is_left() -> bool:
                     return not any(each.shared.hears() for each in both)
 
-                await until(is_left, within_s=5)
+                await until(is_left)
                 for each in both:
                     await each.hears()
 
@@ -166,7 +166,7 @@ async def follows(replica: Valkey, primary: Valkey) -> None:
     async def is_up() -> bool:
         return b"master_link_status:up" in await replica.ask("INFO", "replication")
 
-    await until(is_up, within_s=10)
+    await until(is_up)
 
 
 @pytest.mark.parametrize(

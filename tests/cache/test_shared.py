@@ -2,6 +2,7 @@
 does. Each `Process` here has caches of its own, as a gateway has."""
 
 import asyncio
+import math
 import random
 import time
 import uuid
@@ -128,7 +129,7 @@ async def test_a_merchant_is_forgotten_by_its_number(pair: list[Process], rows: 
     async def forgotten() -> bool:
         return not any(name in two.caches._near for name in names)
 
-    await until(forgotten, within_s=2)
+    await until(forgotten)
     for name in names:
         assert await two.body(rows, name) == rows.body(name)
     queries = two.queries
@@ -269,7 +270,7 @@ async def test_a_merchant_who_is_read_for_the_first_time_misses_no_change(
         await reader.read(rows, name)
         return bool(await valkey.keys(f"*{name}*"))
 
-    await until(shares, within_s=3)
+    await until(shares)
     assert merchant not in writer.shared.telling._numbers.without
     rows.versions[name] = 2
     writer.caches.payments_changed([changed])
@@ -277,7 +278,7 @@ async def test_a_merchant_who_is_read_for_the_first_time_misses_no_change(
     async def is_new() -> bool:
         return await reader.body(rows, name) == rows.body(name)
 
-    await until(is_new, within_s=2)
+    await until(is_new)
     for each in (reader, writer):
         each.task.cancel()
 
@@ -360,7 +361,7 @@ async def test_answers_out_of_order_are_noticed_and_harm_nobody(
         async def anew() -> bool:
             return proxy.connections == 2
 
-        await until(anew, within_s=5, what="it connects anew")
+        await until(anew, what="it connects anew")
         await process.hears()
 
 
@@ -384,7 +385,7 @@ async def test_a_message_that_makes_no_sense_ends_the_connection(
         async def anew() -> bool:
             return proxy.connections == 2
 
-        await until(anew, within_s=5, what="it connects anew")
+        await until(anew, what="it connects anew")
         await process.hears()
         assert await process.body(rows, name) == rows.body(name)
 
@@ -424,9 +425,10 @@ async def _live_through(fault: str, folder: Any, database: Any) -> None:
                         if asked - began > 1.0 or each is both[0]:
                             assert body == rows.body(name)
                 await asyncio.sleep(0.01)
+            seconds = math.ceil(monotonic() - began) + 1
             for each in both:
-                assert each.queries <= 3 * len(names)
-            assert slowest < 0.5
+                assert each.queries <= seconds * len(names)
+            assert slowest < 1.0
             await _mend(fault, server, proxy)
             for each in both:
                 await each.hears()
@@ -440,7 +442,7 @@ async def _live_through(fault: str, folder: Any, database: Any) -> None:
                     async def new(each: Process = each, name: str = name) -> bool:
                         return await each.body(rows, name) == rows.body(name)
 
-                    await until(new, within_s=2)
+                    await until(new)
 
 
 async def _break(fault: str, server: Valkey, proxy: Proxy) -> None:
@@ -498,7 +500,7 @@ async def test_what_changed_while_it_was_away_is_not_found_afterwards(
             async def told() -> bool:
                 return await other.body(rows, name) == rows.body(name)
 
-            await until(told, within_s=10)
+            await until(told)
             for each in (cut_off, other):
                 each.task.cancel()
 
@@ -519,7 +521,7 @@ async def test_a_flushed_server_is_filled_again(
     async def empty() -> bool:
         return name not in one.caches._near and name not in two.caches._near
 
-    await until(empty, within_s=2)
+    await until(empty)
     for each in pair:
         assert await each.body(rows, name) == rows.body(name)
     assert (one.queries, two.queries) == (2, 0)
@@ -557,7 +559,7 @@ async def test_what_was_read_from_a_replaced_database_server_is_not_told(
         async def noticed() -> bool:
             return name not in first.caches._near
 
-        await until(noticed, within_s=3, what="the first process has noticed")
+        await until(noticed, what="the first process has noticed")
         assert await first.body(rows, name) == rows.body(name)
         queries = first.queries
         await first.read(rows, other)
@@ -567,7 +569,7 @@ async def test_what_was_read_from_a_replaced_database_server_is_not_told(
         async def both() -> bool:
             return await late.body(rows, name) == rows.body(name)
 
-        await until(both, within_s=3, what="the other process has noticed")
+        await until(both, what="the other process has noticed")
         assert first.count("error") == late.count("error") == 0
 
 
@@ -585,7 +587,7 @@ async def test_nothing_is_counted_as_younger_after_the_databases_clock_was_set_b
         async def notice() -> bool:
             return not (here.shared.is_usable or there.shared.is_usable)
 
-        await until(notice, within_s=5)
+        await until(notice)
         while monotonic() - read_at < 3:  # the clock has gone beyond what it showed then
             await asyncio.sleep(0.05)
         assert await there.body(rows, name, within_s=2) == rows.body(name)

@@ -20,7 +20,7 @@ async def test_a_task_that_fails_is_restarted_and_logged(caplog: pytest.LogCaptu
 
     with caplog.at_level(logging.CRITICAL, "easypay.server.background"):
         task = asyncio.create_task(kept_running("the watch", run))
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), 30)
     assert "the watch failed" in caplog.text
     assert "Too many open files" in caplog.text
     task.cancel()

@@ -36,6 +36,8 @@ class CuttingProxy:
         self.answers: Counter[str] = Counter()
         """Completed round trips, by the connection's application_name."""
         self.swallowed: list[str] = []
+        self.connections = 0
+        """How many it was asked for."""
         self.silent = False
         """New connections are accepted but never answered."""
         self._to_swallow: list[str] = []
@@ -75,6 +77,7 @@ class CuttingProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        self.connections += 1
         self._tasks.add(task)
         self._writers.add(writer)
         try:

@@ -103,9 +103,9 @@ async def test_a_silent_host_does_not_use_up_the_time_of_the_next(
     assert one_host_each(both) == [proxy.dsn, tcp_database]
     connector = Connector(both)
     first = await connector.connect(timeout=SOON_S)
-    started = monotonic()
+    asked = proxy.connections
     second = await connector.connect(timeout=SOON_S)
-    assert monotonic() - started < SOON_S, "the good host is now tried first"
+    assert proxy.connections == asked > 0, "the good host is now tried first"
     for opened in (first, second):
         assert await opened.fetchval("SELECT 1") == 1
         await opened.close()
@@ -181,7 +181,7 @@ async def test_callers_wait_no_longer_than_their_patience_and_their_queued_items
     async def ended() -> bool:
         return {item.operation_id for item in left} == unsure
 
-    await until(ended, within_s=3, what="on_left is called for each intent without a caller")
+    await until(ended, what="on_left is called for each intent without a caller")
     keys = await connection.fetch("SELECT operation_id FROM idempotency_keys")
     assert {row[0] for row in keys} & {item.operation_id for item in new} == unsure
     assert await begin.submit(new_payment(ids.new_id())), "the committer still works"

@@ -44,7 +44,7 @@ async def test_a_failed_statement_releases_its_place(shared_stack: Stack) -> Non
     waiting.cancel()
     reading.cancel()
     await asyncio.wait((reading, waiting))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await pool.fetchval("SELECT 3") == 3
     await pool.close()
 

@@ -30,7 +30,7 @@ async def agree(stack: Stack) -> None:
         ((missing,),) = await stack.fetch(UNNUMBERED)
         return missing == 0 and not await stack.fetch(DIFFERENT)
 
-    await until(agreed, within_s=20, what="the feed and the search table are up to date")
+    await until(agreed, what="the feed and the search table are up to date")
     twice = "SELECT event_id FROM feed GROUP BY event_id HAVING count(*) > 1"
     assert await stack.fetch(twice) == []
 

@@ -24,7 +24,7 @@ class Load:
         """The final response to each key."""
 
     async def insist(
-        self, key: str, ask: Callable[[str], Awaitable[httpx.Response]], *, within_s: float = 40
+        self, key: str, ask: Callable[[str], Awaitable[httpx.Response]], *, within_s: float = 60
     ) -> httpx.Response:
         """Repeat until the response is final. A response that asks to wait must say for how long.
 
@@ -58,7 +58,7 @@ class Load:
 
         await asyncio.gather(*(client(number) for number in range(clients)))
 
-    async def reaches(self, count: int, *, within_s: float = 40) -> None:
+    async def reaches(self, count: int, *, within_s: float = 60) -> None:
         """Wait until this many more requests are answered."""
         goal = len(self.answered) + count
 

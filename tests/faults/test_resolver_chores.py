@@ -10,6 +10,8 @@ from harness import QUICK, Shop, Stack, audit, held, own_stack, payment_uuid, un
 
 # One gateway for the tests that do not disturb it.
 quick = own_stack(**QUICK)
+SLOW_MS = 8_000
+"""What each list of a slow account takes, longer than all else on a busy machine."""
 
 
 async def lost(stack: Stack, shop: Shop, fault: str = "drop_reply", count: int = 1) -> list[str]:
@@ -42,14 +44,16 @@ async def test_a_lock_on_one_case_delays_no_other(quick: Stack) -> None:
     ):
         await asyncio.gather(shop.becomes(free, "captured"), other.becomes(elsewhere, "captured"))
         assert (await shop.payment(stuck))["status"] == "processing"
-    await shop.becomes(stuck, "captured", within_s=30)
+    await shop.becomes(stuck, "captured")
     assert await audit(quick, shop) == []
 
 
 async def lost_with_a_slow_account(stack: Stack, shop: Shop) -> str:
     """Return a payment whose reply was lost while its account's lists are read slowly."""
     lists = "getUnsettledTransactionListRequest"
-    await stack.simulator.post("/faults", kind="latency", ms=5000, login=shop.login, method=lists)
+    await stack.simulator.post(
+        "/faults", kind="latency", ms=SLOW_MS, login=shop.login, method=lists
+    )
     (payment_id,) = await lost(stack, shop)
 
     async def pass_runs() -> bool:
@@ -64,7 +68,7 @@ async def test_a_slow_account_delays_no_other(quick: Stack) -> None:
     slow_payment = await lost_with_a_slow_account(quick, slow)
     for _ in range(3):
         (payment_id,) = await lost(quick, prompt)
-        await prompt.becomes(payment_id, "captured", within_s=4)
+        await prompt.becomes(payment_id, "captured", within_s=0.9 * SLOW_MS / 1000)
     await quick.simulator.clear_faults()
     await slow.becomes(slow_payment, "captured", within_s=40)
 
@@ -78,7 +82,7 @@ async def test_a_killed_process_s_inquiries_are_soon_made_by_another(stack: Stac
     await stack.simulator.clear_faults()
     another = await stack.gateway(**QUICK)
     await stack.move_clock(18)
-    await shop.at(another.url).becomes(payment_id, "captured", within_s=5)
+    await shop.at(another.url).becomes(payment_id, "captured", within_s=15)
     assert await audit(stack, shop) == []
 
 
@@ -92,7 +96,7 @@ async def test_a_database_clock_that_was_set_back_delays_no_inquiry(stack: Stack
     await stack.simulator.clear_faults()
     await stack.move_clock(0)
     another = await stack.gateway(**QUICK)
-    await shop.at(another.url).becomes(payment_id, "captured", within_s=10)
+    await shop.at(another.url).becomes(payment_id, "captured")
     assert await audit(stack, shop) == []
 
 
@@ -103,13 +107,13 @@ async def test_operations_never_sent_in_an_outage_do_not_delay_new_unknowns(quic
         answers = await asyncio.gather(*(shop.pay(100) for _ in range(120)))
     assert {answer.status_code for answer in answers} == {503}
     (payment_id,) = await lost(quick, shop)
-    await shop.becomes(payment_id, "captured", within_s=10)
+    await shop.becomes(payment_id, "captured", within_s=20)
 
     async def ended() -> bool:
         failed = "SELECT count(*) = 120 FROM payments WHERE merchant_id = $1 AND status = 'failed'"
         return bool(await quick.value(failed, shop.merchant_id))
 
-    await until(ended, within_s=20, what="every unsent payment has failed")
+    await until(ended, what="every unsent payment has failed")
     assert await audit(quick, shop) == []
 
 

@@ -40,7 +40,7 @@ async def killed(stack: Stack, shop: Shop, failpoint: str, method: Stored, **ove
     with pytest.raises(httpx.TransportError):
         await pay(at_doomed, method)
     await at_doomed.client.aclose()
-    assert doomed.process.wait(timeout=10) == -signal.SIGKILL
+    assert doomed.process.wait(timeout=30) == -signal.SIGKILL
 
 
 async def pay(shop: Shop, method: Stored, *, queue: bool = False) -> httpx.Response:

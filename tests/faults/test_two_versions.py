@@ -208,7 +208,7 @@ async def duplicates_beside_the_old(stack: Stack, old: Shop, new: Shop) -> None:
         answer = await insist(lambda at: at.pay(777), new)
         return "possible_duplicate_of" in answer.json()
 
-    await until(checks, within_s=5, what="the new gateway has the setting")
+    await until(checks, what="the new gateway has the setting")
     assert first != (await insist(lambda at: at.pay(777), old)).json()["id"]
     sale = {"amount": 777, "currency": "USD", "payment_method": card()}
     assert "possible_duplicate_of" in await twice(new, old, "/payments", sale)
@@ -271,5 +271,5 @@ async def test_both_versions_share_a_schema_and_the_load(
         await other.becomes(lost.json()["id"], "captured")
     await duplicates_beside_the_old(stack, old, new)
     await killed_in_turn(stack, versions, shops)
-    await all_known(stack, new, within_s=25)
+    await all_known(stack, new)
     assert await audit(stack, new) == []

@@ -78,7 +78,7 @@ class Case:
         rows = await self.shop.all(f"/payments/{self.target}/operations")
         return next(row for row in rows if row["kind"] == self.kind)
 
-    async def ends(self, within_s: float = 15) -> dict[str, Any]:
+    async def ends(self, within_s: float = 45) -> dict[str, Any]:
         """Wait until the outcome is known; return the operation."""
 
         async def ended() -> dict[str, Any] | None:

@@ -52,7 +52,7 @@ class Process:
         async def does() -> bool:
             return self.shared.is_usable
 
-        await until(does, within_s=15, what="the shared cache is in use")
+        await until(does, what="the shared cache is in use")
 
     async def told(self) -> None:
         """Wait until what has changed here is told to the shared cache."""
@@ -60,7 +60,7 @@ class Process:
         async def done() -> bool:
             return self.shared.telling.is_done
 
-        await until(done, within_s=5)
+        await until(done)
 
 
 class Rows:

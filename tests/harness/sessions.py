@@ -92,4 +92,4 @@ async def until_locked(dsn: str, name: str = "", *, sessions: int = 1, what: str
         return waiting >= sessions
 
     async with connected(dsn) as connection:
-        await until(locked, within_s=5, what=what)
+        await until(locked, what=what)

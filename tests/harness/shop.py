@@ -140,7 +140,7 @@ class Shop:
         await until(begun, what=f"{key} is in use")
 
     async def becomes(
-        self, payment_id: str, *statuses: str, within_s: float = 20
+        self, payment_id: str, *statuses: str, within_s: float = 45
     ) -> dict[str, Any]:
         """Wait until a payment has one of these statuses."""
 

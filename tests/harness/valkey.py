@@ -116,7 +116,7 @@ async def joined(*nodes: Valkey) -> None:
         known = f"cluster_known_nodes:{len(nodes)}".encode()
         return all(b"cluster_state:ok" in each and known in each for each in said)
 
-    await until(whole, within_s=20, what="the cluster is whole")
+    await until(whole, what="the cluster is whole")
 
 
 Change = Callable[[bytes], Awaitable[bytes]]

@@ -101,7 +101,7 @@ async def notified(stack: Stack, gateway: Gateway, key: str = SIGNATURE_KEY) -> 
         test = event(transaction_id="0")  # stores nothing
         return (await made.tell(test, key=key)).status_code == 200
 
-    await until(accepted, within_s=3, what="the gateway knows the key")
+    await until(accepted, what="the gateway knows the key")
     return made
 
 

@@ -68,7 +68,7 @@ async def test_what_the_processor_has_switched_off_is_noticed_and_mended(told: N
     async def refused() -> bool:
         return (await told.tell(event(transaction_id="0"))).status_code == 401
 
-    await until(refused, within_s=3)
+    await until(refused)
     await told.shop.paid()
 
     async def off() -> bool:
@@ -113,7 +113,7 @@ async def test_a_missed_notification_is_noticed(
         await shop.paid(1300)
         return bool(await stack.simulator.truth(login=other))
 
-    await until(moved, within_s=3)
+    await until(moved)
 
     async def two_came() -> bool:
         return len(await told.rows()) >= 2

@@ -36,7 +36,7 @@ async def lines_of(reading: int, count: int) -> list[str]:
             came += os.read(reading, 1 << 20)
         return came.count(b"\n") >= count
 
-    await until(complete, within_s=5)
+    await until(complete)
     lines = map(json.loads, came.splitlines())
     return [line.get("request_id", line["message"]) for line in lines]
 

@@ -15,6 +15,7 @@ from easypay import clock
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.base import NotSent, Unknown
+from easypay.processors.happy_eyeballs import HEAD_START_S
 from easypay.processors.host_names import HostNames
 
 from .outcomes import expect
@@ -86,7 +87,7 @@ async def world() -> AsyncIterator[World]:
         yield World(dns, stack)
 
 
-async def until(condition: Callable[[], bool], within_s: float = 5) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 30) -> None:
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.005)
@@ -99,13 +100,21 @@ async def test_a_dead_family_costs_a_moment_once() -> None:
         server = await here.serve(FOUR)
         here.dns.set(NAME, Records((FOUR,)), Records((SIX,)))
         client = here.client()
-        for most_s in (0.6, 0.2):  # then the dead one is tried last
+
+        async def takes() -> float:
             begun = monotonic()
             assert await client.post(here.url(), BODY, within(3)) == OK
-            assert monotonic() - begun < most_s
+            took_s = monotonic() - begun
             for connection in tuple(client._connections):
                 connection.discard()
-        assert server.connections == 2
+            return took_s
+
+        assert await takes() < 4 * HEAD_START_S
+        tried = 2
+        while await takes() >= HEAD_START_S:  # the dead one is tried last; a busy machine pauses
+            assert tried < 10
+            tried += 1
+        assert server.connections == tried
 
 
 @on_each_loop
@@ -113,10 +122,13 @@ async def test_a_refusal_leads_to_the_next_address_at_once() -> None:
     async with world() as here:
         server = await here.serve(OTHER_FOUR)
         here.dns.set(NAME, Records((OTHER_FOUR,)), Records((SIX,)))
-        begun = monotonic()
-        assert await here.client().post(here.url(), BODY, within(3)) == OK
-        assert monotonic() - begun < 0.2
-        assert len(server.requests) == 1
+        took_s: list[float] = []
+        while min(took_s, default=HEAD_START_S) >= HEAD_START_S:  # a busy machine pauses
+            assert len(took_s) < 10, took_s
+            begun = monotonic()
+            assert await here.client().post(here.url(), BODY, within(3)) == OK
+            took_s.append(monotonic() - begun)
+        assert len(server.requests) == len(took_s)
 
 
 @on_each_loop
@@ -280,7 +292,7 @@ async def test_a_connection_that_is_in_use_when_it_is_replaced_gets_its_reply_fi
         await until(lambda: new.connections == 1)
         release.set()
         assert await call == OK
-        await asyncio.wait_for(old.closed_by_client.wait(), 2)
+        await asyncio.wait_for(old.closed_by_client.wait(), 30)
         assert await client.post(here.url(), BODY, within(5)) == OK
         assert len(new.requests) == 1
         assert client._open == 1

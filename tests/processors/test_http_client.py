@@ -154,7 +154,7 @@ async def test_a_late_second_answer_ends_the_connection(tls: bool) -> None:
 
     async with serving(answers_again_later, tls) as (server, client):
         assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
-        await asyncio.wait_for(server.closed_by_client.wait(), 2)
+        await asyncio.wait_for(server.closed_by_client.wait(), 30)
         assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
         assert server.connections == 2
 
@@ -373,7 +373,7 @@ async def test_a_cancelled_caller_closes_its_connection_and_frees_its_slot(tls: 
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.wait_for(server.closed_by_client.wait(), 2)
+        await asyncio.wait_for(server.closed_by_client.wait(), 30)
         assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
         assert len(server.requests) == 2
 
@@ -426,7 +426,7 @@ async def test_another_host_takes_over_the_slot_of_an_idle_connection() -> None:
 async def test_an_idle_connection_is_closed_before_the_server_closes_it() -> None:
     async with serving(after_request(http(), "wait"), idle_s=0.05) as (server, client):
         await client.post(server.url, BODY, within(2))
-        await asyncio.wait_for(server.closed_by_client.wait(), 2)
+        await asyncio.wait_for(server.closed_by_client.wait(), 30)
         assert client._open == 0
 
 
@@ -472,7 +472,7 @@ async def test_a_process_killed_after_the_write_has_sent_the_whole_request(loop:
             sys.executable, "-c", KILLED_MID_SEND, server.url, BODY.decode(), loop
         )
         assert await asyncio.wait_for(process.wait(), 20) == -signal.SIGKILL
-        await asyncio.wait_for(server.asked.wait(), 5)
-        await asyncio.wait_for(server.closed_by_client.wait(), 5)
+        await asyncio.wait_for(server.asked.wait(), 30)
+        await asyncio.wait_for(server.closed_by_client.wait(), 30)
         assert len(server.requests) == 1
         assert server.requests[0].endswith(BODY)

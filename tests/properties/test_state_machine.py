@@ -138,7 +138,7 @@ class Days(RuleBasedStateMachine):
 
     async def quiet(self) -> None:
         await self.stack.simulator.clear_faults()
-        await all_known(self.stack, self.shop, within_s=20)
+        await all_known(self.stack, self.shop)
         assert await audit(self.stack, self.shop) == []
         await self.shop.client.aclose()
         await self.stack.simulator.client.aclose()

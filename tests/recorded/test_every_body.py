@@ -285,7 +285,7 @@ async def test_a_body_that_proves_nothing_leaves_the_outcome_to_inquiries(
     for case, answer in zip(cases, answers, strict=True):
         assert answer.status_code == 202, (case.line, answer.text)
         assert answer.json()["status"] == OPEN[case.line.kind], case.line
-    await all_known(shared_stack, shop, within_s=20)
+    await all_known(shared_stack, shop)
     rows = await stored(shared_stack, shop)
     for case, answer in zip(cases, answers, strict=True):
         kind = case.line.kind

@@ -196,7 +196,7 @@ async def test_a_payment_that_is_being_refunded_is_not_waited_for(
     async with shared_stack.sessions.session() as connection, connection.transaction():
         locked = payment_uuid(payments[1]["id"])
         await connection.execute("SELECT FROM payments WHERE id = $1 FOR UPDATE", locked)
-        assert len(await asyncio.wait_for(settled(shared_stack, shop), 10)) == 4
+        assert len(await asyncio.wait_for(settled(shared_stack, shop), 30)) == 4
     account = await account_of(shared_stack, shop)
     async with pool_of(shared_stack) as pool:
         await asyncio.gather(*(settling.settle(pool, account) for _ in range(3)))

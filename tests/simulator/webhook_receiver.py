@@ -45,7 +45,7 @@ EVERYTHING = [
 
 def eventually(found: Callable[[], Any]) -> Any:
     """Wait until `found` returns a true value and return it."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 45
     while not (value := found()):
         assert time.monotonic() < deadline, "timed out waiting for the condition"
     return value

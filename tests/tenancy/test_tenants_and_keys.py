@@ -122,13 +122,17 @@ async def test_a_revoked_key_stops_working_in_every_process_within_a_second(
         since = time.monotonic()
         assert revoked.status_code == 200
 
-    async def dead(each: Shop) -> float:
-        while await _works(each):
-            assert time.monotonic() - since < 3
-        return time.monotonic() - since
+    async def last_used(each: Shop) -> float:
+        """Return when the last request was sent that the old key was good for."""
+        last = 0.0
+        while (sent := time.monotonic() - since) < 45:
+            if not await _works(each):
+                return last
+            last = sent
+        return last
 
-    took = await asyncio.gather(*(dead(each) for each in shops))
-    assert max(took) <= 1.0, took
+    used = await asyncio.gather(*(last_used(each) for each in shops))
+    assert max(used) <= 1.0, used
     heir = Shop(shop.merchant_id, successor["secret"], shop.login, second_gateway.url)
     assert await _works(heir)
 
@@ -139,9 +143,9 @@ async def test_a_disabled_merchant_is_refused_until_it_is_enabled(
     assert await _works(shop)
     async with connected(shared_stack.dsn) as connection:
         await admin.update_merchant(connection, shop.merchant_id, disabled=True)
-        await until(lambda: _fails(shop), within_s=1.5)
+        await until(lambda: _fails(shop))
         await admin.update_merchant(connection, shop.merchant_id, disabled=False)
-        await until(lambda: _works(shop), within_s=1.5)
+        await until(lambda: _works(shop))
 
 
 async def _works(shop: Shop) -> bool:

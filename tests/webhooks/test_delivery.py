@@ -976,6 +976,6 @@ async def test_a_stop_gives_back_what_is_under_way_and_waits_for_no_dead_databas
 
         monkeypatch.setattr(work_list, "postpone", never_ends)
         monkeypatch.setattr(delivery, "_GIVE_BACK_S", 0.1)
-        await asyncio.wait_for(worker.stop(0.0), 5)
+        await asyncio.wait_for(worker.stop(0.0), 30)
         assert given_back == [8]
         hangs.set()

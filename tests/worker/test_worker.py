@@ -146,7 +146,7 @@ async def test_a_wake_is_served_at_once(pool: Pool, run: Callable[..., WorkLoop]
     await until(lambda: pool.fetchval("SELECT true FROM pg_stat_activity LIMIT 1"))
     await write(pool, "")
     loop.wake()
-    await asyncio.wait_for(started.wait(), 5)
+    await asyncio.wait_for(started.wait(), 30)
 
 
 async def test_a_stop_finishes_what_is_claimed_and_gives_back_the_rest(
