@@ -9,6 +9,7 @@ import msgspec
 from easypay_bench.caching.bars import interval
 from easypay_bench.performance_bars import percentile
 from easypay_bench.work.feed import FeedRun
+from easypay_bench.work.notified import MOST_MS as NOTIFIED_MS
 from easypay_bench.work.ordinary import Pair
 from easypay_bench.work.stored import MOST_US
 from easypay_bench.work.stored import Pair as StoredPair
@@ -91,6 +92,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     drained: list[Drained] = []
     accepted_ms: dict[str, float] = {}
     accepted_rate: float = 0.0
+    notified_ms: dict[str, float] = {}
+    notified_rate: float = 0.0
     stored: list[StoredPair] = []
     feed: dict[str, FeedRun] = {}
     """By who waits for events."""
@@ -124,6 +127,9 @@ def rows(found: Findings) -> Iterator[Row]:
     if found.accepted_ms:
         name = f"202 for a queued payment at {found.accepted_rate:g}/s: p99"
         yield _most(name, [found.accepted_ms["p99"]], 15, "ms")
+    if found.notified_ms:
+        name = f"answer to a notification of the processor at {found.notified_rate:g}/s: p99"
+        yield _most(name, [found.notified_ms["p99"]], NOTIFIED_MS, "ms")
     if found.stored:
         more = [each.stored_us - each.card_us for each in found.stored]
         yield _most("gateway CPU of a stored method, more than of a card", more, MOST_US, "µs")

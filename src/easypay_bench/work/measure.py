@@ -17,12 +17,12 @@ from easypay_bench import stack as stacks
 from easypay_bench.http_calls import call
 from easypay_bench.performance_bars import per_payment_us, percentile
 from easypay_bench.stack import Merchant, Stack
-from easypay_bench.work import batches, feed, ordinary, stored
+from easypay_bench.work import batches, feed, notified, ordinary, stored
 from easypay_bench.work.bars import ENDPOINT, NO_ENDPOINT, Drained, Findings, Told
 from easypay_bench.work.bursts import RATE, begun, beside_snapshot, emptied, value
 from easypay_bench.work.programs import Came, Receivers, mint, pay, receivers
 
-PARTS: Final = ("queue", "accept", "stored", "feed", "webhooks", "snapshot", "batches")
+PARTS: Final = ("queue", "accept", "notified", "stored", "feed", "webhooks", "snapshot", "batches")
 """What can be measured alone. The ordinary path is measured if there is a commit to compare."""
 _ENDPOINTS: Final = 50
 _SCOPES: Final = ("payments:write", "webhooks:manage")
@@ -44,6 +44,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stored_rounds: int = 6
     endpoints: int = _ENDPOINTS
     accept_rate: float = 500
+    notified_rate: float = 200
     event_rate: float = 500
     feed_rate: float = 3_000
     batch_lines: int = 4_000
@@ -59,8 +60,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 QUICK: Final = Plan(
-    rounds=1, seconds=0.4, payments=60, endpoints=3, accept_rate=100, event_rate=100, feed_rate=100,
-    stored_rounds=1, snapshot_s=0.3, snapshot_rate=50, batch_lines=60, upload_lines=(1_000,),
+    rounds=1, seconds=0.4, payments=60, endpoints=3, accept_rate=100, notified_rate=50,
+    event_rate=100, feed_rate=100, stored_rounds=1, snapshot_s=0.3, snapshot_rate=50,
+    batch_lines=60, upload_lines=(1_000,),
     quick=True,
 )  # fmt: skip
 """Shows only that everything works."""
@@ -95,6 +97,10 @@ async def _on(stack: Stack, plan: Plan, say: Say, found: Findings) -> Findings:
             say(f"202 at {plan.accept_rate:g}/s")
             latency_ms = await _accepted(stack, merchant, plan)
             found = replace(found, accepted_ms=latency_ms, accepted_rate=plan.accept_rate)
+        if "notified" in parts:
+            say(f"notifications of the processor at {plan.notified_rate:g}/s")
+            latency_ms = await notified.answered(stack, merchant, plan.notified_rate, plan.seconds)
+            found = replace(found, notified_ms=latency_ms, notified_rate=plan.notified_rate)
         if "stored" in parts:
             of_stored = await stored.pairs(stack, merchant, plan.stored_rounds, plan.payments, say)
             found = replace(found, stored=of_stored)

@@ -78,14 +78,34 @@ async def pay(
         stored=list(stored),
         queued=queued,
     )
+    return await _sent(order, "202" if queued else "201", on_start)
+
+
+async def notify(stack: Stack, path: str, signature_key: str, count: int, *, rate: float) -> Sent:
+    """Send `count` notifications of the processor at a rate. Raises LoadFailed if one is not
+    answered 200."""
+    order = Order(
+        host=stack.host,
+        port=stack.port,
+        api_keys=[],
+        count=count,
+        rate=rate,
+        notify=path,
+        signature_key=signature_key,
+    )
+    return await _sent(order, "200")
+
+
+async def _sent(
+    order: Order, wanted: str, on_start: Callable[[], Awaitable[None]] | None = None
+) -> Sent:
     async with _program("sender") as process:
         await _line(process, json.dumps(msgspec.to_builtins(order)))
         if on_start is not None:
             await on_start()
         sent = msgspec.json.decode(await _line(process, "go"), type=Sent)
-    wanted = "202" if queued else "201"
-    if sent.answers != {wanted: count}:
-        raise LoadFailed(f"of {count} payments not all were answered {wanted}: {sent.answers}")
+    if sent.answers != {wanted: order.count}:
+        raise LoadFailed(f"of {order.count} not all were answered {wanted}: {sent.answers}")
     return sent
 
 

@@ -7,6 +7,7 @@ when the last is answered.
 """
 
 import asyncio
+import hmac
 import json
 import secrets
 import string
@@ -18,6 +19,7 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
+from easypay import ids
 from easypay_bench.generator import cpu_s, reply_length
 from easypay_bench.payment_request import AMOUNTS, LOWEST_MINOR, PATH, body_of
 from easypay_bench.performance_bars import spread
@@ -40,6 +42,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     tokens: list[str] = []
     stored: list[str] = []
     queued: bool = False
+    notify: str = ""
+    """Where notifications of the processor go; if set, they are sent instead of payments."""
+    signature_key: str = ""
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -119,8 +124,33 @@ class Sender:
             self._all_answered.set()
 
     def _request(self) -> bytes:
-        order, number = self.order, self._number
+        number = self._number
         self._number += 1
+        return self._notification(number) if self.order.notify else self._payment(number)
+
+    def _notification(self, number: int) -> bytes:
+        order = self.order
+        body = msgspec.json.encode(
+            {
+                "notificationId": f"{self._run}-{number}",
+                "eventType": "net.authorize.payment.authcapture.created",
+                "eventDate": "2026-01-01T00:00:00.0000000Z",
+                "payload": {
+                    "id": f"{6_000_000_000 + number}",
+                    "invoiceNumber": ids.reference(ids.new_id()),
+                },
+            }
+        )
+        signature = hmac.digest(order.signature_key.encode(), body, "sha512").hex()
+        head = (
+            f"POST {order.notify} HTTP/1.1\r\nHost: {order.host}:{order.port}\r\n"
+            f"X-ANET-Signature: sha512={signature}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+    def _payment(self, number: int) -> bytes:
+        order = self.order
         paid = body_of(
             amount=LOWEST_MINOR + number % AMOUNTS, order_reference=f"order-{self._run}-{number}"
         )
