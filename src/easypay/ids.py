@@ -124,6 +124,9 @@ def own_reference_bounds(text: str, newest: datetime) -> tuple[UUID, UUID] | Non
     return (low, high) if ours else None
 
 
+_LATEST_MS: Final = round((datetime(9990, 1, 1, tzinfo=UTC) - _EPOCH).total_seconds() * 1000)
+
+
 def lowest_id_at(moment: datetime) -> UUID:
     """Return the smallest id of that millisecond, a bound for time filters and months. Before 1970
     it is the smallest id of all."""
@@ -131,8 +134,12 @@ def lowest_id_at(moment: datetime) -> UUID:
 
 
 def moment_of(value: UUID) -> datetime:
-    """Return when a UUIDv7 was made, to the millisecond, in UTC."""
-    return _EPOCH + timedelta(milliseconds=value.int >> 80)
+    """Return when a UUIDv7 was made, to the millisecond, in UTC.
+
+    An id may also be what somebody typed, of a year that no calendar here has. It counts as one of
+    the year 9990, of which there are no rows either.
+    """
+    return _EPOCH + timedelta(milliseconds=min(value.int >> 80, _LATEST_MS))
 
 
 def _milliseconds(moment: datetime) -> int:

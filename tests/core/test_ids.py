@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from easypay import clock, ids
+from easypay.db.partitions import within_months
 
 uuids = st.integers(0, (1 << 128) - 1).map(lambda value: UUID(int=value))
 kinds = st.sampled_from([ids.PAYMENT, ids.OPERATION, ids.REFUND, ids.EVENT, ids.MERCHANT])
@@ -136,3 +137,12 @@ def test_what_is_dated_after_a_moment_sorts_after_what_was_made_then(ahead_ms: i
     assert ids.lowest_id_at(at) <= later
     assert (later.version, later.variant) == (7, earlier.variant)
     assert ids.new_id_from(at) != later
+
+
+def test_an_id_of_a_year_that_no_calendar_has_is_of_a_month_all_the_same() -> None:
+    _, highest = ids.reference_bounds("Z" * 20)
+    assert ids.moment_of(highest).year == 9990
+    assert within_months("id", [highest]) == (
+        f"id >= '{ids.lowest_id_at(datetime(9990, 1, 1, tzinfo=UTC))}'"
+        f" AND id < '{ids.lowest_id_at(datetime(9990, 2, 1, tzinfo=UTC))}'"
+    )

@@ -277,3 +277,9 @@ async def test_a_call_that_may_be_in_progress_is_left_alone_and_a_late_charge_cl
     assert (actor, action, detail["reason"]) == ("bo", "late_charge.close", "paid back in cash")
     left = (await cli(world, "late-charges", "list", "--open", "--json")).data["data"]
     assert reference not in [row["reference"] for row in left]
+
+
+async def test_a_reference_of_no_year_names_no_operation(world: Stack) -> None:
+    shown = await cli(world, "operation", "show", "Z" * 20)
+    assert (shown.code, shown.out) == (1, "")
+    assert f"there is no operation {'Z' * 20}" in shown.err
