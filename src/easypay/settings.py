@@ -506,20 +506,20 @@ class Settings(BaseSettings):
     @property
     def database_connections(self) -> int:
         """The most database connections that one process opens: six kinds of group, the pool,
-        lists, questions, exports while they run, one for stored payment methods, and one for
+        lists, questions, exports while they run, two for stored payment methods, and one for
         notifications. The fifth kind is opened when a merchant who checks duplicates takes a
-        payment, the sixth when a payment is queued, and the last two when a payment has a stored
+        payment, the sixth when a payment is queued, and the last three when a payment has a stored
         method and when a processor notifies."""
         reading = self.database_reading_connections + QUESTION_CONNECTIONS + self.exports
-        return 6 * self.groups_in_flight + self.database_pool_size + reading + 2
+        return 6 * self.groups_in_flight + self.database_pool_size + reading + 3
 
     @property
     def worker_connections(self) -> int:
         """The most database connections that one worker opens: its pool, four for webhooks, two for
         stored payment methods, two for erasures, two for notifications, two that claim queued
-        payments and batches, four kinds of group once a payment is sent, and seven kinds once a
-        batch runs, four of them with one connection."""
-        return WORKER_POOL_SIZE + 4 + 2 + 2 + 2 + 2 + (4 + 3) * self.groups_in_flight + 4
+        payments and batches, four kinds of group once a payment is sent, and eight kinds once a
+        batch runs, five of them with one connection."""
+        return WORKER_POOL_SIZE + 4 + 2 + 2 + 2 + 2 + (4 + 3) * self.groups_in_flight + 5
 
     @property
     def replica_connections(self) -> int:

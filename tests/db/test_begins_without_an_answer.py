@@ -1,4 +1,4 @@
-"""A worker that does not learn whether its begin was committed: what was accepted is sent all the
+"""A process that does not learn whether its begin was committed: what was accepted is sent all the
 same, once."""
 
 from collections.abc import AsyncIterator
@@ -9,6 +9,7 @@ from cutting_proxy import CuttingProxy
 
 from harness import QUICK, Shop, Stack, all_known, audit, queued_payment, until
 from harness.forked import ForkedWorker, forked_workers
+from harness.stored import stored_method
 from harness.worker_inside import queue_worker_inside
 
 SETTINGS = QUICK | {"database_patience_s": "0.5", "groups_in_flight": "1"}
@@ -94,6 +95,25 @@ async def test_a_database_that_is_silent_at_the_commit_loses_nothing(
     assert (await operation(shop, sale, "sale"))["state"] == "approved"
     assert len(await stack.simulator.truth(login=shop.login)) == 5
     await judged(stack, shop)
+
+
+async def test_a_payment_with_a_stored_method_goes_on_after_its_begin(
+    stack: Stack, stack_proxy: CuttingProxy
+) -> None:
+    """The begin is run again, finds the key used, and so the method is looked up first. The payment
+    is the one that was begun."""
+    shop = await stack.shop(await stack.gateway(**SETTINGS | {"database_url": stack_proxy.dsn}))
+    method = await stored_method(stack, shop)
+    body = {"amount": 2500, "currency": "USD", "payment_method": method.pays()}
+    assert (await shop.post("/payments", body)).status_code == 201  # connections are open
+    stack_proxy.swallow_next("begin-stored")
+    paid = await shop.post("/payments", body)
+    assert stack_proxy.swallowed == ["easypay begin-stored 1"]
+    assert (paid.status_code, paid.json()["payment_method"]["id"]) == (201, method.id)
+    assert len(await shop.all("/payments")) == 2
+    assert len(await stack.simulator.truth(login=shop.login)) == 2
+    assert await audit(stack, shop) == []
+    await shop.client.aclose()
 
 
 async def test_a_database_that_is_silent_for_longer_than_the_lease_loses_nothing(

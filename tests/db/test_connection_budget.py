@@ -15,9 +15,9 @@ from easypay.db.connection_budget import LEADING, TooFewConnections
 from easypay.settings import Settings
 from harness import ENCRYPTION_KEY, Gateway, Stack, until
 
-FOR_EACH = 6 * 2 + 3
+FOR_EACH = 6 * 2 + 4
 """With the default settings: docs/operations.md says so."""
-FOR_WORKER = 4 + 4 + 2 + 2 + 2 + 2 + (4 + 3) * 2 + 4
+FOR_WORKER = 4 + 4 + 2 + 2 + 2 + 2 + (4 + 3) * 2 + 5
 
 
 async def test_what_a_gateway_needs_is_what_it_opens(shared_stack: Stack, connection: Any) -> None:
@@ -108,5 +108,5 @@ async def test_a_command_shows_the_budget(shared_stack: Stack) -> None:
     )
     shown, _ = await command.communicate()
     budget = json.loads(shown)
-    assert (budget["allowed"], budget["for_each"], budget["pooled"]) == (297, 44, False)
+    assert (budget["allowed"], budget["for_each"], budget["pooled"]) == (297, 45, False)
     assert budget["gateways"] >= 1

@@ -74,6 +74,7 @@ from easypay.payments.search import Filters
 from easypay.payments.statements import Statement
 from easypay.payments.statistics import Question
 from easypay.payments.statistics_sql import SETTINGS
+from easypay.payments.stored_begin import BEGIN_STORED
 from easypay.payments.stored_methods import LOOK_UP
 from easypay.processors.base import Unknown
 from easypay.processors.registry import installed
@@ -1217,6 +1218,21 @@ async def look_up_methods(w: World, _: Case) -> Found:
     return await over(lane, lambda: lane.fetch(LOOK_UP.arguments(keys)))
 
 
+async def begin_with_methods(w: World, _: Case) -> Found:
+    await customer_rows.fill(w)
+    lane = statements.lane(BEGIN_STORED, w.dsn, 1)
+    found = await w.connection.fetch(
+        "SELECT id, login_id FROM payment_methods WHERE merchant_id = $1 AND mode = $2 LIMIT 40",
+        *(w.merchant_id, w.mode),
+    )
+    replace = msgspec.structs.replace
+    made = [
+        replace(new, payment=replace(new.payment, payment_method_id=row[0], login_id=row[1]))
+        for new, row in zip(await new_payments(w), found, strict=False)
+    ]
+    return await over(lane, lambda: lane.fetch(BEGIN_STORED.arguments(made)))
+
+
 async def erase_new_answers(w: World, _: Case) -> Found:
     await webhook_rows(w)
     await customer_rows.fill(w)
@@ -1238,6 +1254,8 @@ CUSTOMERS: Final = (
                   uses=("customers_request",)),
     customer_case("pay with a stored method", customer_rows.read_methods,
          uses=("payment_methods_pkey",)),
+    Case("begin payments with stored methods", _nothing, measure=begin_with_methods,
+         uses=("payment_methods_pkey",), buffers=60 * GROUP),
     Case("look up the stored methods of many payments", _nothing, measure=look_up_methods,
          uses=("payment_methods_pkey",), buffers=250),
     customer_case("store a payment method and delete it", customer_rows.store_method,

@@ -83,6 +83,14 @@ m.state, m.id, m.customer_id, m.login_id, m.processor, m.customer_profile_id,
            m.card_fingerprint, m.network_transaction_id,
            coalesce(floor(extract(epoch FROM m.stored_at) * 1000), 0)::bigint"""
 """Of a row `m`; `payable_of` reads them."""
+METHODS_OF_I: Final = """\
+CROSS JOIN LATERAL (
+               SELECT * FROM payment_methods
+                WHERE (merchant_id, mode, id) >= (i.merchant_id, i.mode, i.payment_method_id)
+                ORDER BY merchant_id, mode, id LIMIT 1) AS m
+         WHERE m.merchant_id = i.merchant_id AND m.mode = i.mode AND m.id = i.payment_method_id"""
+"""The stored methods `m` of many rows `i`. Only the primary key has this order. By equality, a plan
+that was made while there were few methods may read all of a merchant's, by any index."""
 PAYABLE_METHOD: Final = f"""
     SELECT {PAYABLE_COLUMNS}
       FROM payment_methods m

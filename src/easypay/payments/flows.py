@@ -200,16 +200,23 @@ class Payments:
                 self._quiet.set()
 
     async def _create_by_stored(self, ask: Ask, body: CreatePayment) -> Reply:
-        """Take a payment with a stored method: look it up first, and let it learn afterwards."""
-        try:
-            ask, method = await self._stored.chosen(ask, body)
-        except EasyPayError:
-            # The method may have been usable when this was first sent: then that reply stands.
-            first = await first_reply(self._pool, ask)
-            if first is None:
-                raise
-            return first
-        charge = StoredCharge(self._stored, ask, body, method)
+        """Take a payment with a stored method, and let the method learn afterwards.
+
+        Usually the payment begins as the method is found. If not, the method is looked up first;
+        the operation's id is the same then, as the first begin may be committed all the same.
+        """
+        ask = replace(ask, operation_id=ask.operation_id or ids.new_id())
+        charge = await self._stored.begin(ask, body)
+        if charge is None:
+            try:
+                ask, method = await self._stored.chosen(ask, body)
+            except EasyPayError:
+                # The method may have been usable when this was first sent: then that reply stands.
+                first = await first_reply(self._pool, ask)
+                if first is None:
+                    raise
+                return first
+            charge = StoredCharge(self._stored, ask, body, method)
         reply = await self._create(ask, body, charge)
         await charge.learn()
         return reply
@@ -224,15 +231,19 @@ class Payments:
             first = await first_reply(self._pool, ask)
             if first is not None:
                 return first
-        processor = login_of(caller).account.processor
-        new = new_payment(ask, body, processor, self._card_fingerprint, clock.now(), stored)
-        if caller.restored:
-            await refuse_repeated_charge(self._pool, ask, new.payment)
-        checked = None if caller.duplicates == "off" else checked_payment(ask, new)
-        if checked is None:
-            claimed = await self._begin.submit(new)
+        checked, claimed = None, True
+        if charge is not None and charge.begun is not None:
+            new, started = charge.begun
         else:
-            new, claimed = await self._duplicates.begin(ask, checked)
+            processor = login_of(caller).account.processor
+            new = new_payment(ask, body, processor, self._card_fingerprint, clock.now(), stored)
+            if caller.restored:
+                await refuse_repeated_charge(self._pool, ask, new.payment)
+            checked = None if caller.duplicates == "off" else checked_payment(ask, new)
+            if checked is None:
+                claimed = await self._begin.submit(new)
+            else:
+                new, claimed = await self._duplicates.begin(ask, checked)
         begun = Begun(new.operation, new.payment)
         if not claimed:
             use = await _use_of(self._pool, ask)

@@ -1,7 +1,8 @@
 """Payments with a stored payment method: which method and account, and what the processor knows.
 
-`flows` and `queueing` look the method up before a payment begins. A worker looks again before it
-sends, as the method may have been deleted while the payment waited.
+`flows` begins a payment in the statement that finds the method (`stored_begin`); `queueing`, and
+whatever needs more checks, look it up before. A worker looks again before it sends, as the method
+may have been deleted while the payment waited.
 
 For a minute a processor may not know a method that it has just stored. A payment with it is then
 answered as if there were no such method: nothing began, so it may be sent again. That is done until
@@ -22,6 +23,7 @@ from easypay import clock, ids
 from easypay.clock import monotonic
 from easypay.customers import after_payments
 from easypay.customers.paying import (
+    METHODS_OF_I,
     PAYABLE_COLUMNS,
     PayableMethod,
     PaymentMethodGone,
@@ -40,12 +42,13 @@ from easypay.merchants.model import Login
 from easypay.merchants.vault import Box, VaultError
 from easypay.mode import Mode
 from easypay.payments import queue_rows
-from easypay.payments.begin import Ask
+from easypay.payments.begin import Ask, NewPayment, new_payment
 from easypay.payments.model import Operation
 from easypay.payments.queue_room import QueueRoom
 from easypay.payments.queued_requests import seal_request
 from easypay.payments.requests import CreatePayment, StoredPaymentMethod, without_cvc
 from easypay.payments.statements import Statement
+from easypay.payments.stored_begin import filled, is_usual, not_read_yet
 from easypay.processors.base import (
     Approved,
     AuthorizeRequest,
@@ -84,19 +87,17 @@ class MethodKey(NamedTuple):
     method_id: UUID
 
 
-# Merchants and methods by turns, in one array: each array takes the driver microseconds. A method
-# is in one mode, which is compared here.
 _LOOK_UP: Final = f"""
-    SELECT {PAYABLE_COLUMNS}, i.place, m.mode
-      FROM generate_series(1, cardinality($1::uuid[]), 2) AS i(place)
-      JOIN payment_methods m
-        ON m.merchant_id = ($1::uuid[])[i.place] AND m.mode IN ('test', 'live')
-       AND m.id = ($1::uuid[])[i.place + 1]
+    SELECT {PAYABLE_COLUMNS}, i.place
+      FROM unnest($1::uuid[], $2::text[], $3::uuid[])
+           WITH ORDINALITY AS i(merchant_id, mode, payment_method_id, place)
+         {METHODS_OF_I}
 """
 
 
 def _look_up_arguments(items: Sequence[MethodKey]) -> Sequence[object]:
-    return ([each for merchant_id, _, method_id in items for each in (merchant_id, method_id)],)
+    """Return one list per column."""
+    return [[key[n] for key in items] for n in range(3)]
 
 
 def _look_up_results(
@@ -104,10 +105,8 @@ def _look_up_results(
 ) -> Sequence[tuple[Any, ...] | None]:
     """Return for each item the columns that `payable_of` reads, or None."""
     found: list[tuple[Any, ...] | None] = [None] * len(items)
-    for row in rows:
-        *columns, place, mode = row
-        if mode == items[place // 2].mode:
-            found[place // 2] = tuple(columns)
+    for *columns, place in rows:
+        found[place - 1] = tuple(columns)
     return found
 
 
@@ -131,16 +130,40 @@ class StoredMethods:
         self,
         *,
         lookups: GroupCommitter[MethodKey, Any],
+        begin: GroupCommitter[NewPayment, Any],
         pool: Any,
         login_of: Callable[[UUID, UUID], Awaitable[Login | None]],
+        card_fingerprint: Callable[[str], bytes],
         box: Box,
         room: QueueRoom,
     ) -> None:
         self._lookups = lookups
+        self._begin = begin
+        self._card_fingerprint = card_fingerprint
         self.pool = pool
         self.box = box
         self.room = room
         self._login_of = login_of
+
+    async def begin(self, ask: Ask, body: CreatePayment) -> "StoredCharge | None":
+        """Begin the payment in the statement that finds its method.
+
+        None: nothing was written, because more is to be checked, the method cannot be used, the key
+        was used, or the answer to this same begin was lost.
+        """
+        started, caller, method = monotonic(), ask.caller, body.payment_method
+        if not is_usual(caller, body):
+            return None
+        assert isinstance(method, StoredPaymentMethod)
+        assert caller.login is not None
+        method_id, processor = method_id_of(method), caller.login.account.processor
+        unread = not_read_yet(method_id, caller.login.id, processor)
+        new = new_payment(ask, body, processor, self._card_fingerprint, clock.now(), unread)
+        row = await self._begin.submit(new)
+        if row is None:
+            return None
+        found = payable_of(row, method_id)
+        return StoredCharge(self, ask, body, found, (filled(new, found), started))
 
     async def chosen(self, ask: Ask, body: CreatePayment) -> tuple[Ask, PayableMethod]:
         """Return the method that the body names, in one read, and the request with the account that
@@ -230,9 +253,16 @@ class StoredCharge:
     """One payment with a stored method, from its begin to its outcome."""
 
     def __init__(
-        self, methods: StoredMethods, ask: Ask, body: CreatePayment, method: PayableMethod
+        self,
+        methods: StoredMethods,
+        ask: Ask,
+        body: CreatePayment,
+        method: PayableMethod,
+        begun: tuple[NewPayment, float] | None = None,
     ) -> None:
         self.method = method
+        self.begun = begun
+        """The payment if it has begun, and when its request came (monotonic)."""
         self._methods = methods
         self._merchant_id = ask.caller.merchant_id
         self._mode = ask.caller.mode

@@ -84,6 +84,7 @@ from easypay.payments.read_places import Name, ReadPlace, ReadPlaces
 from easypay.payments.resolver import Resolver
 from easypay.payments.seals import Seals
 from easypay.payments.statements import Item, Recorder, Result, Statement
+from easypay.payments.stored_begin import BEGIN_STORED
 from easypay.payments.stored_methods import LOOK_UP, StoredMethods
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.processors.integration import ClientOptions, Integration
@@ -313,6 +314,10 @@ class Gateway:
         """Build what takes payments. Return the resolver, which clears up unknown outcomes."""
         settings = self.settings
         card_digest = keyed_digest(vault.derive("card fingerprint"))
+
+        def card_fingerprint(number: str) -> bytes:
+            return card_digest(number.encode())
+
         record = self._committer(
             caching.told_after(statements.RECORD_CHANGES, self._caches, caching.changed_by),
             bounded=False,
@@ -346,7 +351,7 @@ class Gateway:
         checked = self._committer(BEGIN_CHECKED, opened=False)
         begin.on_left = follow_up.on_left = checked.on_left = self._unrecorded.withdraw
         self._readiness = Readiness(self._pool, [begin, record])
-        stored = self._stored_methods(vault)
+        stored = self._stored_methods(vault, card_fingerprint)
         self._payments = Payments(
             begin=begin,
             follow_up=follow_up,
@@ -361,7 +366,7 @@ class Gateway:
             ),
             login_of=self._directory.login,
             stored=stored,
-            card_fingerprint=lambda number: card_digest(number.encode()),
+            card_fingerprint=card_fingerprint,
             deadline_s=settings.processor_deadline_s,
         )
         self._queueing = Queueing(
@@ -369,16 +374,22 @@ class Gateway:
             payments=self._payments,
             pool=self._clients_pool,
             stored=stored,
-            card_fingerprint=lambda number: card_digest(number.encode()),
+            card_fingerprint=card_fingerprint,
         )
         return resolver
 
-    def _stored_methods(self, vault: Vault) -> StoredMethods:
+    def _stored_methods(
+        self, vault: Vault, card_fingerprint: Callable[[str], bytes]
+    ) -> StoredMethods:
         settings = self.settings
+        begin = self._committer(BEGIN_STORED, opened=False, lanes=1)
+        begin.on_left = self._unrecorded.withdraw
         return StoredMethods(
             lookups=self._committer(LOOK_UP, opened=False, lanes=1),
+            begin=begin,
             pool=self._clients_pool,
             login_of=self._directory.login,
+            card_fingerprint=card_fingerprint,
             box=Box(vault.derive(QUEUE_KEY)),
             room=QueueRoom(
                 self._clients_pool,

@@ -20,6 +20,7 @@ from easypay.payments.flows import Payments
 from easypay.payments.queue_room import QueueRoom
 from easypay.payments.queued_requests import QUEUE_KEY
 from easypay.payments.resolver import Resolver
+from easypay.payments.stored_begin import BEGIN_STORED
 from easypay.payments.stored_methods import LOOK_UP, StoredMethods
 from easypay.settings import Settings
 from easypay.worker.operation_parts import OperationParts
@@ -66,8 +67,14 @@ def _flows(parts: Any, own: OperationParts) -> Payments:
     begin = own.committer(statements.BEGIN)
     follow_up = own.committer(statements.FOLLOW_UP)
     checked = own.committer(BEGIN_CHECKED, lanes=1)
-    begin.on_left = follow_up.on_left = checked.on_left = own.unrecorded.withdraw
+    begin_stored = own.committer(BEGIN_STORED, lanes=1)
+    for each in (begin, follow_up, checked, begin_stored):
+        each.on_left = own.unrecorded.withdraw
     card_digest = keyed_digest(parts.vault.derive("card fingerprint"))
+
+    def card_fingerprint(number: str) -> bytes:
+        return card_digest(number.encode())
+
     return Payments(
         begin=begin,
         follow_up=follow_up,
@@ -93,8 +100,10 @@ def _flows(parts: Any, own: OperationParts) -> Payments:
         login_of=parts.directory.login,
         stored=StoredMethods(
             lookups=own.committer(LOOK_UP, lanes=1),
+            begin=begin_stored,
             pool=parts.pool,
             login_of=parts.directory.login,
+            card_fingerprint=card_fingerprint,
             box=Box(parts.vault.derive(QUEUE_KEY)),
             room=QueueRoom(
                 parts.pool,
@@ -102,6 +111,6 @@ def _flows(parts: Any, own: OperationParts) -> Payments:
                 most_of_merchant=settings.queue_limit_per_merchant,
             ),
         ),
-        card_fingerprint=lambda number: card_digest(number.encode()),
+        card_fingerprint=card_fingerprint,
         deadline_s=settings.processor_deadline_s,
     )

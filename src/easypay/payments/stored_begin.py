@@ -1,0 +1,136 @@
+"""Begin a payment with a stored method: one statement finds the method and writes the intent.
+
+So such a payment takes no round trip more than one by card, and a method that is deleted is not
+charged: the statement that begins the payment sees it. Only the usual case is served. In all others
+nothing is written, and `stored_methods` looks the method up first.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+from msgspec.structs import replace
+
+from easypay.customers.paying import METHODS_OF_I, PAYABLE_COLUMNS, PayableMethod
+from easypay.merchants.model import Caller
+from easypay.payment_details import INTENT_TYPE
+from easypay.payments.begin import NewPayment
+from easypay.payments.requests import CreatePayment, StoredPaymentMethod
+from easypay.payments.statements import (
+    BEGIN,
+    INSERT_OPERATIONS,
+    INTENT_FIELDS,
+    NEW_PAYMENT_COLUMNS,
+    NEW_PAYMENT_VALUES,
+    Statement,
+    begin_payments_arguments,
+)
+from easypay.processors.customer_vault import MethodIds
+
+_OF_METHOD: Final = {
+    "method_type": "m.type",
+    "card_brand": "m.brand",
+    "card_last4": "m.last4",
+    "card_exp_month": "m.exp_month",
+    "card_exp_year": "m.exp_year",
+    "card_fingerprint": "coalesce(m.card_fingerprint, i.card_fingerprint)",
+    "customer_id": "m.customer_id",
+}
+"""The fields of an intent that come from the method."""
+_INTENT: Final = ", ".join(_OF_METHOD.get(name, f"i.{name}") for name in INTENT_FIELDS)
+_PAYABLE: Final = ", ".join(f"m{n}" for n in range(1, 16))
+"""Names for PAYABLE_COLUMNS, some of which are called like fields of an intent."""
+BEGIN_STORED_PAYMENTS: Final = f"""
+    WITH input ({", ".join(INTENT_FIELDS)}, {_PAYABLE}) AS MATERIALIZED (
+        SELECT {_INTENT},
+               {PAYABLE_COLUMNS}
+          FROM unnest($1::{INTENT_TYPE}[]) AS i
+         {METHODS_OF_I}
+           AND m.state = 'active' AND m.type = 'card' AND m.login_id = i.login_id
+    ), claimed AS (
+        INSERT INTO idempotency_keys
+            (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
+        SELECT merchant_id, mode, key, fingerprint, operation_id, payment_id, db_now() FROM input
+        ON CONFLICT DO NOTHING
+        RETURNING operation_id
+    ), fresh AS (
+        SELECT i.* FROM input i JOIN claimed USING (operation_id)
+    ), new_payments AS (
+        INSERT INTO payments ({NEW_PAYMENT_COLUMNS})
+        SELECT {NEW_PAYMENT_VALUES}
+          FROM fresh
+    ), new_operations AS (
+        {INSERT_OPERATIONS}
+    )
+    SELECT operation_id, {_PAYABLE} FROM fresh
+"""
+
+
+def begin_stored_results(
+    items: Sequence[NewPayment], rows: list[asyncpg.Record]
+) -> Sequence[tuple[Any, ...] | None]:
+    """Return for each item the columns that `payable_of` reads, or None: nothing was written."""
+    begun = {row[0]: row[1:] for row in map(tuple, rows)}
+    return [begun.get(item.operation_id) for item in items]
+
+
+BEGIN_STORED: Final = Statement[NewPayment, tuple[Any, ...] | None](
+    "begin-stored",
+    BEGIN_STORED_PAYMENTS,
+    begin_payments_arguments,
+    begin_stored_results,
+    order=BEGIN.order,
+    touches=BEGIN.touches,
+    months=BEGIN.months,
+)
+
+
+def is_usual(caller: Caller, body: CreatePayment) -> bool:
+    """Whether BEGIN_STORED may begin a payment: nothing but the method itself is to be checked."""
+    method = body.payment_method
+    return (
+        isinstance(method, StoredPaymentMethod)
+        and method.stored.cvc is None
+        and caller.login is not None
+        and caller.duplicates == "off"
+        and not caller.restored
+    )
+
+
+_NO_IDS: Final = MethodIds("", "")
+
+
+def not_read_yet(method_id: UUID, login_id: UUID, processor: str) -> PayableMethod:
+    """Return a method of which only the id is known, for the intent that the statement fills."""
+    return PayableMethod(
+        method_id=method_id,
+        customer_id=method_id,
+        login_id=login_id,
+        processor=processor,
+        ids=_NO_IDS,
+        type="card",
+        brand=None,
+        last4=None,
+        exp_month=None,
+        exp_year=None,
+        card_fingerprint=None,
+        network_transaction_id=None,
+        stored_at_ms=0,
+    )
+
+
+def filled(new: NewPayment, method: PayableMethod) -> NewPayment:
+    """Return an intent as BEGIN_STORED has written it."""
+    payment = replace(
+        new.payment,
+        method_type=method.type,
+        card_brand=method.brand,
+        card_last4=method.last4,
+        card_exp_month=method.exp_month,
+        card_exp_year=method.exp_year,
+        customer_id=method.customer_id,
+    )
+    return replace(
+        new, payment=payment, card_fingerprint=method.card_fingerprint or new.card_fingerprint
+    )
