@@ -517,9 +517,10 @@ class Settings(BaseSettings):
     def worker_connections(self) -> int:
         """The most database connections that one worker opens: its pool, four for webhooks, two for
         stored payment methods, two for erasures, two for notifications, two that claim queued
-        payments and batches, four kinds of group once a payment is sent, and eight kinds once a
-        batch runs, five of them with one connection."""
-        return WORKER_POOL_SIZE + 4 + 2 + 2 + 2 + 2 + (4 + 3) * self.groups_in_flight + 5
+        payments and batches, four kinds of group once a payment is sent, one of them with one
+        connection, and eight kinds once a batch runs, five of them with one connection."""
+        groups = (3 + 3) * self.groups_in_flight + 1 + 5
+        return WORKER_POOL_SIZE + 4 + 2 + 2 + 2 + 2 + groups
 
     @property
     def replica_connections(self) -> int:

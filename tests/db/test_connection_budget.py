@@ -12,12 +12,17 @@ from pydantic import SecretStr
 
 from easypay.db import connection_budget
 from easypay.db.connection_budget import LEADING, TooFewConnections
+from easypay.db.embedded import Cluster
 from easypay.settings import Settings
-from harness import ENCRYPTION_KEY, Gateway, Stack, until
+from easypay.worker.batches import Batches
+from easypay.worker.process import parts_of
+from easypay.worker.queued_payments import QueuedPayments
+from harness import ENCRYPTION_KEY, Gateway, Stack, new_database, until
 
 FOR_EACH = 6 * 2 + 4
 """With the default settings: docs/operations.md says so."""
-FOR_WORKER = 4 + 4 + 2 + 2 + 2 + 2 + (4 + 3) * 2 + 5
+BESIDE_GROUPS = 4 + 4 + 2 + 2 + 2 + 2
+FOR_WORKER = BESIDE_GROUPS + (3 + 3) * 2 + 1 + 5
 
 
 async def test_what_a_gateway_needs_is_what_it_opens(shared_stack: Stack, connection: Any) -> None:
@@ -60,6 +65,24 @@ async def test_workers_are_counted_too(stack: Stack, connection: Any) -> None:
         database_url=SecretStr("postgresql://"), encryption_key=SecretStr(ENCRYPTION_KEY)
     )
     assert settings.worker_connections == FOR_WORKER
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+async def test_a_worker_is_counted_with_each_lane_that_it_has(
+    cluster: Cluster, template: str, groups: int
+) -> None:
+    settings = Settings(
+        database_url=SecretStr(await new_database(cluster.dsn, template)),
+        encryption_key=SecretStr(ENCRYPTION_KEY),
+        groups_in_flight=groups,
+    )
+    parts = await parts_of(settings)
+    loops = [QueuedPayments(parts, lambda _: None), Batches(parts, lambda _: None)]
+    lanes = [len(c._lanes) for loop in loops for c in loop._parts._committers]
+    assert settings.worker_connections == BESIDE_GROUPS + sum(lanes)
+    await asyncio.gather(*(loop.stop(0) for loop in loops))
+    await asyncio.gather(*(each.close() for each in parts.processors.values()))
+    await parts.pool.close(0)
 
 
 @pytest.mark.parametrize(("for_each", "warned"), [(FOR_EACH, []), (200, ["WARNING"])])
