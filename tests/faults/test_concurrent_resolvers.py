@@ -114,6 +114,7 @@ async def test_an_operation_repeated_while_being_ended_is_not_called_absent(stac
                 pool, Vault(ENCRYPTION_KEY), {"authorize_net": AUTHORIZE_NET}, lease_s=1
             ),
             deadline_s=1,
+            first_inquiry_s=1,
             interval_s=1,
             gap_s=1,
             absent_after_s=1,

@@ -3,10 +3,28 @@
 import asyncio
 import uuid
 from itertools import pairwise
+from typing import Any, cast
 
 from easypay import ids
+from easypay.db.embedded import Cluster
+from easypay.db.pool import open_pool
+from easypay.merchants.directory import Directory
+from easypay.merchants.vault import Vault
 from easypay.payments import account_lease, resolver_rows
-from harness import QUICK, Shop, Stack, audit, held, own_stack, payment_uuid, until
+from easypay.payments.resolver import Resolver
+from easypay.payments.statements import Recorder
+from harness import (
+    ENCRYPTION_KEY,
+    QUICK,
+    Shop,
+    Stack,
+    audit,
+    held,
+    new_database,
+    own_stack,
+    payment_uuid,
+    until,
+)
 
 # One gateway for the tests that do not disturb it.
 quick = own_stack(**QUICK)
@@ -98,6 +116,41 @@ async def test_a_database_clock_that_was_set_back_delays_no_inquiry(stack: Stack
     another = await stack.gateway(**QUICK)
     await shop.at(another.url).becomes(payment_id, "captured")
     assert await audit(stack, shop) == []
+
+
+async def test_a_first_inquiry_that_waits_long_is_not_taken_for_a_clock_set_back(
+    cluster: Cluster, template: str
+) -> None:
+    hour_s, nobody = 3600.0, ids.new_id()
+    pool = await open_pool(await new_database(cluster.dsn, template), size=2)
+    await pool.execute(
+        "INSERT INTO unresolved_operations"
+        " (merchant_id, operation_id, payment_id, since, next_inquiry_at)"
+        " VALUES ($1, $1, $1, db_now(), db_now() + make_interval(secs => $2))",
+        nobody,
+        hour_s,
+    )
+    resolver = Resolver(
+        pool=pool,
+        recorder=Recorder(cast(Any, None), pool, first_inquiry_s=hour_s),
+        processors={},
+        directory=Directory(pool, Vault(ENCRYPTION_KEY), {}, lease_s=1),
+        deadline_s=1,
+        first_inquiry_s=hour_s,
+        interval_s=1,
+        gap_s=1,
+        absent_after_s=1,
+        not_sent_s=1,
+        review_interval_s=1,
+        poll_s=1,
+    )
+    waits = "SELECT next_inquiry_at > db_now() + interval '50 min' FROM unresolved_operations"
+    await resolver.mind_the_clock()
+    assert await pool.fetchval(waits)
+    await pool.execute("UPDATE unresolved_operations SET next_inquiry_at = db_now() + '3 hours'")
+    await resolver.mind_the_clock()
+    assert not await pool.fetchval(waits), "due now"
+    await pool.close()
 
 
 async def test_operations_never_sent_in_an_outage_do_not_delay_new_unknowns(quick: Stack) -> None:

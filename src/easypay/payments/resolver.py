@@ -74,6 +74,7 @@ class Resolver:
         processors: Processors,
         directory: Directory,
         deadline_s: float,
+        first_inquiry_s: float,
         interval_s: float,
         gap_s: float,
         absent_after_s: float,
@@ -86,7 +87,10 @@ class Resolver:
         self._processors = processors
         self._directory = directory
         self._not_sent_s = not_sent_s
-        pauses = (interval_s, gap_s, absent_after_s, not_sent_s, review_interval_s)
+        pauses = (
+            *(first_inquiry_s, interval_s, gap_s, absent_after_s, not_sent_s),
+            review_interval_s,
+        )
         self._longest_s = max(_LONGEST_PAUSE_S, 2 * max(pauses))
         self._poll_s = poll_s
         self._holder = ids.new_id()

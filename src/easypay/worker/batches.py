@@ -87,6 +87,7 @@ def _flows(parts: Any, own: OperationParts) -> Payments:
             processors=parts.processors,
             directory=parts.directory,
             deadline_s=settings.processor_deadline_s,
+            first_inquiry_s=settings.unknown_first_inquiry_s,
             interval_s=settings.unknown_interval_s,
             gap_s=settings.unknown_pass_gap_s,
             absent_after_s=settings.unknown_absent_after_s,
