@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from easypay import ids
 from easypay.db.embedded import Cluster
 from easypay.db.pool import Pool, open_pool
@@ -46,6 +48,45 @@ async def test_events_are_numbered_while_something_beside_the_looks_takes_long(
         await began.wait()
         await pool.execute(INSERT, ids.new_id(), ids.new_id())
         await until(lambda: pool.fetchval(NUMBERED), what="the event has its place")
+    await pool.close()
+
+
+async def test_the_lease_is_kept_while_something_beside_the_looks_takes_long(
+    cluster: Cluster, template: str
+) -> None:
+    dsn = await new_database(cluster.dsn, template)
+    pool, began = await open_pool(dsn, size=3), asyncio.Event()
+    until_when = "SELECT leased_until FROM leases WHERE name = 'feed'"
+
+    async def beside(_: Any) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    async with leading(pool, dsn, beside=beside):
+        await began.wait()
+        before = await pool.fetchval(until_when)
+        renewed = f"SELECT ({until_when}) > $1"
+        await until(lambda: pool.fetchval(renewed, before), what="the lease is prolonged")
+    await pool.close()
+
+
+async def test_the_leader_fails_with_what_runs_beside_its_looks(
+    cluster: Cluster, template: str
+) -> None:
+    dsn = await new_database(cluster.dsn, template)
+    pool = await open_pool(dsn, size=3)
+
+    async def beside(_: Any) -> None:
+        raise ValueError("a bug")
+
+    leader = FeedLeader(
+        *(pool, dsn, Follower(PAYMENTS, dsn, limit_s=4.0)),
+        limit_s=4.0,
+        watch=lambda *_: None,
+        beside=beside,
+    )
+    with pytest.raises(ValueError, match="a bug"):
+        await leader.run()
     await pool.close()
 
 

@@ -10,6 +10,7 @@ from statistics_world import World
 from test_statistics import differences, lived, waits
 
 from easypay.db.embedded import Cluster
+from easypay.events import numbering
 from easypay.payments import search_of_unknown, statistics_check
 from harness import new_database
 
@@ -103,6 +104,45 @@ async def test_a_fold_that_waited_for_them_looks_again(world: World) -> None:
             fold = asyncio.create_task(world.fold())
             await waits(world, "easypay feed payments")
         await fold
+    await is_right(world)
+
+
+async def test_a_stream_that_is_begun_meanwhile_is_waited_for_without_the_mark(
+    world: World,
+) -> None:
+    """Whoever numbers the first event of a merchant begins its stream, and then wants the mark."""
+    life = await world.begins()
+    await have_ended(world)
+    async with world.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(
+            "INSERT INTO streams (merchant_id, mode) VALUES ($1, $2)", life.merchant_id, life.mode
+        )
+        taking = asyncio.create_task(take(world))
+        await waits(world, "")
+        await connection.execute("UPDATE feed_readers SET version = version + 1")
+        await transaction.commit()
+    await taking
+    await is_right(world)
+
+
+async def test_events_are_numbered_later_if_their_stream_is_begun_in_this_moment(
+    world: World,
+) -> None:
+    for _ in range(20):
+        await world.happens()
+    (mark,) = [each for each in await numbering.marks(world.pool) if each.month == "default"]
+    async with world.pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            "INSERT INTO streams (merchant_id, mode) SELECT DISTINCT merchant_id, mode FROM events"
+        )
+        many = 1 << 40
+        look = asyncio.create_task(
+            numbering.number(world._lane, mark, transactions=many, most=many)
+        )
+        await waits(world, "easypay feed")
+    assert (await look).mark is None, "to be tried again"
     await is_right(world)
 
 

@@ -150,25 +150,29 @@ class FeedLeader:
         """Lead until another process has the lease."""
         if await numbering.is_restored(self._pool):
             await self._adopt(await numbering.marks(self._pool), "this database was restored")
-        upkeep = asyncio.create_task(self._keep_up())
+        upkeep = [asyncio.create_task(each) for each in (self._hold(), self._keep_up())]
         try:
-            await self._look_until(upkeep.done)
+            await self._look_until(lambda: any(each.done() for each in upkeep))
         finally:
-            upkeep.cancel()
-            await asyncio.gather(upkeep, return_exceptions=True)
-        await upkeep
+            for each in upkeep:
+                each.cancel()
+            ended = await asyncio.gather(*upkeep, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    async def _hold(self) -> None:
+        """Keep the lease until another process has it. What is looked at until this is known finds
+        that the marks have moved."""
+        while await self._lease.take(self._pool) is not None:
+            self._is_awaited = await any_of(self._pool, self._impatient)
+            await asyncio.sleep(_TAKE_EVERY_S)
 
     async def _keep_up(self) -> None:
-        """Keep the lease, and do beside the looks what would hold them up. Ends when another
-        process has the lease: what is looked at until then finds that the marks have moved."""
-        renew_at = all_at = 0.0
+        """Do beside the looks what would hold them up."""
+        all_at = 0.0
         while True:
             now = monotonic()
-            if now >= renew_at:
-                if await self._lease.take(self._pool) is None:
-                    return
-                renew_at = now + _TAKE_EVERY_S
-                self._is_awaited = await any_of(self._pool, self._impatient)
             await self._beside(self._pool)
             if now >= all_at or self._not_summarised >= _SUMMARISE_AFTER:
                 all_at = now + _ALL_MONTHS_EVERY_S

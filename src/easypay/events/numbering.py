@@ -34,6 +34,7 @@ from easypay.events.readers import UNKNOWN, Place, Places, Reader, tables_of
 Runner = Any
 
 _EVERYTHING: Final = 1 << 61
+_STREAM_ONCE: Final = "stream_once"
 
 # What one statement sees is one snapshot: the events of every transaction that had ended, and
 # which were still open. Events of transactions above the snapshot are invisible, except in a
@@ -241,6 +242,10 @@ async def number(
             (row,) = await lane.fetch(given, f"{mark.month} read")
     except asyncpg.NotNullViolationError:  # another process moved the head in this moment
         return Numbered(0, 0.0, None)
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != _STREAM_ONCE:
+            raise
+        return Numbered(0, 0.0, None)  # another process has begun a stream in this moment
     events, behind_s, read_below, still_open, version, moved_to, head, reader, others = row
     moved = None if version is None else Mark(mark.month, read_below, still_open, version, moved_to)
     read = None if reader is None else Places(reader, others)
