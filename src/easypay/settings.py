@@ -4,6 +4,7 @@ A gateway reads nothing else from the environment. `data_dir.Environment` has th
 `easypay up` and the other commands read. `docs/settings.md` is generated from the descriptions.
 """
 
+import shlex
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
@@ -413,6 +414,31 @@ class Settings(BaseSettings):
         "`10.1.0.0/16`. Without it they are sent to public addresses only",
     )
 
+    alerts_webhook: SecretStr | None = Field(
+        default=None,
+        description="Address to which a worker posts alerts, as JSON with a `text`. With this or "
+        "one of the next two, workers judge the rules themselves, without Prometheus",
+    )
+    alerts_smtp: SecretStr | None = Field(
+        default=None,
+        description="Mail server for alerts: `smtp://user:password@host:587`, or `smtps://…`. "
+        "Needs the next two",
+    )
+    alerts_mail_from: str = Field(default="", description="Sender of the mails")
+    alerts_mail_to: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), validate_default=True, description="Who gets the mails, separated by commas"
+    )
+    alerts_command: str | None = Field(
+        default=None,
+        description="Command that gets alerts as JSON on its standard input, such as "
+        "`/usr/local/bin/page --team payments`. No shell reads it",
+    )
+    alerts_scrape: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Metrics listeners of the gateways, separated by commas, such as "
+        "`http://pay-1:9464/metrics`: those whose `EASYPAY_METRICS_DIR` a worker does not share",
+    )
+
     failpoint: str | None = Field(
         default=None,
         description="For tests only: kill this process at a named point of a payment",
@@ -423,7 +449,11 @@ class Settings(BaseSettings):
         "milliseconds",
     )
 
-    @field_validator("trusted_proxies", "processor_urls", "webhook_private_networks", mode="before")
+    @field_validator(
+        *("trusted_proxies", "processor_urls", "webhook_private_networks"),
+        *("alerts_mail_to", "alerts_scrape"),
+        mode="before",
+    )
     @classmethod
     def _separated_by_commas(cls, given: Any) -> Any:
         if isinstance(given, str):
@@ -457,6 +487,44 @@ class Settings(BaseSettings):
         if value.get_secret_value().partition("://")[0] not in _CACHE_SCHEMES:
             raise ValueError(f"begin with one of {', '.join(_CACHE_SCHEMES)}, then ://")
         return value
+
+    @field_validator("alerts_webhook", "alerts_smtp", "alerts_command", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return value or None
+
+    @field_validator("alerts_webhook")
+    @classmethod
+    def _is_a_web_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            web_address(value.get_secret_value())
+        return value
+
+    @field_validator("alerts_scrape")
+    @classmethod
+    def _are_web_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(web_address(each) for each in value)
+
+    @field_validator("alerts_smtp")
+    @classmethod
+    def _is_a_mail_server(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parts = urlsplit(value.get_secret_value())
+            if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+                raise ValueError("use smtp://host:port or smtps://host:port")
+        return value
+
+    @field_validator("alerts_mail_to")
+    @classmethod
+    def _mail_has_a_sender(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("alerts_smtp") and not (value and info.data.get("alerts_mail_from")):
+            raise ValueError("mail needs EASYPAY_ALERTS_MAIL_FROM and EASYPAY_ALERTS_MAIL_TO")
+        return value
+
+    @field_validator("alerts_command")
+    @classmethod
+    def _is_a_command(cls, value: str | None) -> str | None:
+        return value if value is None or shlex.split(value) else None
 
     @field_validator("metrics_listen")
     @classmethod

@@ -60,7 +60,7 @@ def _of(select: Select, values: Sequence[float], **more: str) -> Series:
     return Series(select.metric, labels_for(select) | more, values)
 
 
-def _growing(per_step: float) -> list[float]:
+def growing(per_step: float) -> list[float]:
     return [1e9 + per_step * step for step in range(STEPS + 1)]
 
 
@@ -71,15 +71,15 @@ def _with_share(when: Share | Burn, share: float) -> list[Series]:
     if bad.less is not None:  # slower than a bound: the bucket has the good ones
         all_of_it = bad.of
         if all_of_it.metric.startswith("http_"):  # the errors are among them
-            return [_of(bad.less, _growing(PER_STEP * (1 - share)))]
+            return [_of(bad.less, growing(PER_STEP * (1 - share)))]
         return [
-            _of(all_of_it, _growing(PER_STEP)),
-            _of(bad.less, _growing(PER_STEP * (1 - share))),
+            _of(all_of_it, growing(PER_STEP)),
+            _of(bad.less, growing(PER_STEP * (1 - share))),
         ]
     plain = {name: OTHERS[name] for name, *_ in bad.of.where if name in OTHERS}
     return [
-        _of(bad.of, _growing(PER_STEP * share)),
-        Series(of.of.metric, labels_for(bad.of) | plain, _growing(PER_STEP * (1 - share))),
+        _of(bad.of, growing(PER_STEP * share)),
+        Series(of.of.metric, labels_for(bad.of) | plain, growing(PER_STEP * (1 - share))),
     ]
 
 
@@ -101,7 +101,7 @@ def series(rule: Rule, *, fires: bool) -> list[Series]:
         case Share():
             return _with_share(when, when.above * (1.1 if fires else 0.9))
         case Stands():
-            return [_of(when.beside, _growing(4)), _of(when.of, _growing(0 if fires else 1))]
+            return [_of(when.beside, growing(4)), _of(when.of, growing(0 if fires else 1))]
         case Burn():
             return _with_share(when, _burning(when, fires=fires))
 

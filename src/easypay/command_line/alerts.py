@@ -1,13 +1,121 @@
-"""`easypay alerts …`: what is firing, and the files that Prometheus and Grafana read."""
+"""`easypay alerts …`: what is firing, a test of the ways, and files for Prometheus and Grafana."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from easypay.command_line.console import Json, fail, new_group, show
+from easypay.command_line.console import (
+    DATA_DIR,
+    Columns,
+    DataDir,
+    Json,
+    fail,
+    new_group,
+    run_async,
+    show,
+    show_rows,
+    with_access,
+)
+
+if TYPE_CHECKING:
+    from easypay.settings import Settings
 
 alerts = new_group("What to wake somebody for: rules, dashboards, and what is firing.")
+FIRING: Final = Columns(("alert", "where", "severity", "since", "value", "told", "summary"))
+TOLD: Final = Columns(("way", "told", "why"))
+
+
+@alerts.command("list")
+def firing(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
+    """List what is firing, as the workers judge it. Prometheus' own alerts are not among them.
+
+    Example: `easypay alerts list`
+    """
+    from easypay.alerts import store
+    from easypay.alerts.watch import JUDGED
+
+    rules = {rule.key: rule for rule in JUDGED}
+
+    async def read(connection: Any, _: object) -> list[dict[str, object]]:
+        return [
+            {
+                "alert": rules[state.rule].name,
+                "where": state.series,
+                "severity": rules[state.rule].severity,
+                "since": state.since,
+                "value": round(state.value, 6),
+                "told": ", ".join(state.told),
+                "summary": rules[state.rule].summary,
+            }
+            for state in (await store.load(connection)).values()
+            if state.firing_at is not None and state.over_at is None and state.rule in rules
+        ]
+
+    show_rows(as_json, with_access(data_dir, read), FIRING, "Nothing is firing.")
+
+
+@alerts.command("test")
+def send_test(as_json: Json = False) -> None:
+    """Send a test message by each way that EASYPAY_ALERTS_* sets up, and say what happened.
+
+    Exit status 0: every receiver took it. 1: one did not, or none is set up.
+
+    Example: `easypay alerts test`
+    """
+    from easypay.alerts.ways import ways_of
+
+    ways = ways_of(_settings())
+    if not ways:
+        fail("no way is set up: set EASYPAY_ALERTS_WEBHOOK, EASYPAY_ALERTS_SMTP or _COMMAND")
+    results = run_async(lambda: _try(ways))
+    show_rows(as_json, results, TOLD, "")
+    sys.exit(0 if all(each["told"] for each in results) else 1)
+
+
+async def _try(ways: Any) -> list[dict[str, object]]:
+    from easypay import clock
+    from easypay.alerts.states import Message
+    from easypay.alerts.ways import NotTold
+
+    now = clock.now()
+    text = "a test of the way: nothing is wrong"
+    message = Message(
+        id=f"test/{now.isoformat()}",
+        alert="EasyPayTest",
+        state="firing",
+        severity="ticket",
+        where="",
+        value=0.0,
+        since=now,
+        over_at=None,
+        summary=text,
+        means="Somebody ran `easypay alerts test`.",
+        look="Nothing.",
+        do="Nothing.",
+        over_when="it is read.",
+    )
+    results: list[dict[str, object]] = []
+    for way in ways:
+        try:
+            await way.tell([message])
+            results.append({"way": way.name, "told": True, "why": ""})
+        except NotTold as error:
+            results.append({"way": way.name, "told": False, "why": str(error)})
+    return results
+
+
+def _settings() -> "Settings":
+    from pydantic import ValidationError
+
+    from easypay.command_line.data_dir import what_is_wrong
+    from easypay.settings import Settings
+
+    try:
+        return Settings()  # type: ignore[call-arg]  # from the environment
+    except ValidationError as error:
+        fail(what_is_wrong(error))
 
 
 @alerts.command("rules")

@@ -240,6 +240,7 @@ COLUMNS: Final[tuple[Columns, ...]] = (
     _of("feed_months", "month", Fate.NOT_PERSONAL, _WORDS),
     _of("feed_readers", "name", Fate.NOT_PERSONAL, _WORDS),
     _of("leases", "name", Fate.NOT_PERSONAL, _WORDS),
+    _of("alert_states", "rule series told told_over", Fate.NOT_PERSONAL, _WORDS),
     _of(
         "error_kinds",
         "fingerprint level exception place message",

@@ -14,6 +14,8 @@ from functools import partial
 import asyncpg
 
 from easypay import failpoints
+from easypay.alerts.watch import AlertWatch, own, scraped
+from easypay.alerts.ways import ways_of
 from easypay.db import set_back
 from easypay.db.connections import LOST
 from easypay.db.migrate import require_schema
@@ -164,6 +166,9 @@ def _start(parts: Parts, lists: Sequence[Listed]) -> tuple[list[Loop], list[asyn
         "what runs out": look_at_what_runs_out,
         "reconciliation": Reconciling(parts).run,
     }
+    if ways := ways_of(settings):
+        sources = [own(instruments.registry), *map(scraped, settings.alerts_scrape)]
+        runs["the alerts"] = AlertWatch(parts.pool, sources, ways).run
     if settings.metrics_listen:
         runs["the metrics listener"] = MetricsListener(settings.metrics_listen, metrics_text).run
     tasks = [asyncio.create_task(kept_running(name, run)) for name, run in runs.items()]

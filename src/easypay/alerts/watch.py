@@ -1,0 +1,231 @@
+"""The worker's loop that judges the metrics and tells people, where no Prometheus does.
+
+Every worker reads; one, under a lease, judges and tells. What was told is written after the
+receiver took it: if a worker is killed in between, another tells it once more, under the same id.
+While the database is away the last leader goes on from memory: nobody else can take its lease.
+"""
+
+import asyncio
+import http.client
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+from easypay import clock
+from easypay.alerts import states, store
+from easypay.alerts.history import Readings, Sample
+from easypay.alerts.model import Rule
+from easypay.alerts.states import Key, Message, State
+from easypay.alerts.table import RULES
+from easypay.alerts.ways import NotTold, Way, exchange
+from easypay.clock import monotonic
+from easypay.db.failures import is_passing
+from easypay.db.lease import Lease
+from easypay.ids import new_id
+from easypay.observability.metric_registry import Registry
+
+log = logging.getLogger(__name__)
+
+LEASE: Final = "alerts"
+
+
+class Times(msgspec.Struct, frozen=True):
+    """How long things take, in seconds."""
+
+    every_s: float = 15.0
+    """Between two rounds."""
+    lease_s: float = 60.0
+    over_after_s: float = 60.0
+    """An alert is over when its condition has not held for so long: what flutters is told once."""
+    wait_s: float = 10.0
+    """How long a round waits for a receiver. A slower one is looked at in the next round."""
+    again_s: float = 15.0
+    """After a failure a receiver is tried again; each further time after twice the pause."""
+    most_again_s: float = 600.0
+
+
+USUAL: Final = Times()
+JUDGED: Final = tuple(rule for rule in RULES if not rule.needs_prometheus)
+"""The rules that look back an hour at most."""
+Source = Callable[[], Awaitable[list[Sample]]]
+
+
+def own(registry: Registry) -> Source:
+    """Return a source: the metrics of this process and all that share its directory."""
+
+    async def read() -> list[Sample]:
+        return [
+            (sample.name, {**sample.labels, "instance": "here"}, sample.value)
+            for metric in registry.collect()
+            for sample in metric.samples
+        ]
+
+    return read
+
+
+def scraped(url: str) -> Source:
+    """Return a source: a metrics listener. One that does not answer is down: `up` is 0."""
+    host = {"job": "easypay", "instance": urlsplit(url).netloc}
+
+    def read() -> list[Sample]:
+        try:
+            status, text = exchange("GET", url)
+            found = [
+                (sample.name, {**sample.labels, **host}, sample.value)
+                for metric in text_string_to_metric_families(text.decode())
+                for sample in metric.samples
+            ]
+        except (OSError, http.client.HTTPException, ValueError):
+            status, found = 0, []
+        return [("up", host, float(status == 200)), *(found if status == 200 else [])]
+
+    async def wait() -> list[Sample]:
+        return await asyncio.to_thread(read)
+
+    return wait
+
+
+class _Receiver:
+    """A way, what is on its way to it, and when it is tried again."""
+
+    def __init__(self, way: Way, times: Times) -> None:
+        self.way = way
+        self._times = times
+        self._begun: asyncio.Task[None] | None = None
+        self._told: list[tuple[Key, Message]] = []
+        self._pause_s = times.again_s
+        self._not_before = 0.0
+
+    async def tell(self, open_states: dict[Key, State], rules: dict[str, Rule]) -> None:
+        """Tell what it does not know yet, or look at what was begun. Notes in the states what it
+        took."""
+        if self._begun is None:
+            news = states.to_tell(open_states.values(), self.way.name, rules)
+            if not news or monotonic() < self._not_before:
+                return
+            self._told = [((state.rule, state.series), message) for state, message in news]
+            self._begun = self._tell([message for _, message in news])
+        await asyncio.wait({self._begun}, timeout=self._times.wait_s)
+        if not self._begun.done():
+            return
+        error = self._begun.exception()
+        self._begun = None
+        if error is None:
+            self._pause_s = self._times.again_s
+            for key, message in self._told:
+                state = open_states.get(key)
+                if state is not None and message.since == state.since:
+                    states.told(state, self.way.name, message.state)
+            return
+        if not isinstance(error, NotTold):
+            raise error
+        self._not_before = monotonic() + self._pause_s
+        log.error("alerts cannot be told by %s: %s", self.way.name, error)
+        self._pause_s = min(self._times.most_again_s, 2 * self._pause_s)
+
+    def _tell(self, messages: Sequence[Message]) -> asyncio.Task[None]:
+        return asyncio.create_task(self.way.tell(messages))
+
+    def cancel(self) -> None:
+        if self._begun is not None:
+            self._begun.cancel()
+
+
+class AlertWatch:
+    """Judges the rules and tells the ways, while `run` runs."""
+
+    def __init__(
+        self,
+        pool: Any,
+        sources: Sequence[Source],
+        ways: Sequence[Way],
+        *,
+        rules: Sequence[Rule] = JUDGED,
+        times: Times = USUAL,
+    ) -> None:
+        self._pool = pool
+        self._sources = sources
+        self._receivers = [_Receiver(way, times) for way in ways]
+        self._rules = {rule.key: rule for rule in rules}
+        self._times = times
+        self._readings = Readings(rules)
+        self._lease = Lease(LEASE, holder=new_id(), for_s=times.lease_s)
+        self._token: int | None = None
+        self._states: dict[Key, State] = {}
+        self._written: dict[Key, State] = {}
+        """The rows of the table, as this worker knows them."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        try:
+            while True:
+                await self.round()
+                await asyncio.sleep(self._times.every_s)
+        finally:
+            for receiver in self._receivers:
+                receiver.cancel()
+
+    async def round(self) -> None:
+        """Read; as the leader also judge, write and tell."""
+        read = await asyncio.gather(*(source() for source in self._sources))
+        self._readings.add(monotonic(), (sample for samples in read for sample in samples))
+        if not await self._leads():
+            return
+        found = {
+            (key, series): value
+            for key, rule in self._rules.items()
+            for series, value in rule.when.holds(self._readings).items()
+        }
+        known = [key for key, rule in self._rules.items() if self._readings.knows(rule)]
+        over_after = timedelta(seconds=self._times.over_after_s)
+        self._states = states.advance(
+            self._states, found, self._rules, known, clock.now(), over_after
+        )
+        if await self._write():
+            told = (receiver.tell(self._states, self._rules) for receiver in self._receivers)
+            await asyncio.gather(*told)
+            self._states = states.without_finished(
+                self._states, [receiver.way.name for receiver in self._receivers]
+            )
+            await self._write()
+
+    async def _leads(self) -> bool:
+        """Whether this worker judges. A new leader goes on from what the table says."""
+        try:
+            token = await self._lease.take(self._pool)
+            if token is not None and token != self._token:
+                self._states = await store.load(self._pool)
+                self._written = _copies(self._states.values())
+            self._token = token
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            log.warning("alerts are judged from memory, the database is away: %s", error)
+        return self._token is not None
+
+    async def _write(self) -> bool:
+        """Write what changed. Returns False if another worker leads by now."""
+        put, remove = store.differences(self._written, self._states)
+        if not put and not remove:
+            return True
+        assert self._token is not None
+        try:
+            if not await store.save(self._pool, LEASE, self._token, put, remove):
+                self._token = None
+                return False
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            log.warning("alerts are told from memory, the database is away: %s", error)
+            return True
+        self._written = _copies(self._states.values())
+        return True
+
+
+def _copies(of: Iterable[State]) -> dict[Key, State]:
+    return {(s.rule, s.series): msgspec.structs.replace(s) for s in of}
