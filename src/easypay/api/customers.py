@@ -1,22 +1,37 @@
 """Customers and stored payment methods over HTTP, under scopes of their own."""
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
 from easypay import clock, ids
 from easypay.api.auth import caller_of
 from easypay.api.conditional import PRIVATE, version_of, version_tag
+from easypay.api.customer_bodies import (
+    CONTROL,
+    DAY,
+    CreateCustomer,
+    EraseCustomer,
+    PaymentMethodOfPayment,
+    StorePaymentMethod,
+    UpdateCustomer,
+    UpdatePaymentMethod,
+    ValidatePaymentMethod,
+    ValidityView,
+    check_change,
+    check_texts,
+    fields_of,
+    metadata_json,
+    text_errors,
+    without_cvc,
+)
 from easypay.api.http import Headers, Request, Response, decode, encode, invalid_query
 from easypay.api.idempotency import canonical, fingerprint, key_of
 from easypay.api.paging import Cursors, limit_of, newest_id, page_response
-from easypay.card_numbers import contains_card_number
 from easypay.customers import erasure_views, store
 from easypay.customers.erasure import Eraser
 from easypay.customers.erasure_rows import ErasureRequest
@@ -24,7 +39,6 @@ from easypay.customers.flows import Customers, Kept, MethodRefused
 from easypay.customers.model import (
     Asked,
     Customer,
-    CustomerFields,
     Failure,
     FromPayment,
     Method,
@@ -42,21 +56,15 @@ from easypay.errors import (
     PreconditionFailed,
     ProcessorRejected,
     ValidationFailed,
-    field_name,
 )
 from easypay.hmac_sha256 import Digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller, Login
-from easypay.payment_details import free_text
 from easypay.payments.flows import login_of
 from easypay.payments.requests import (
-    AcceptTokenMethod,
     BankAccountMethod,
     BillingAddress,
-    CardCode,
     CardMethod,
-    EmailAddress,
-    Metadata,
     check_method,
 )
 from easypay.payments.vault_source import POINTER, vault_source
@@ -75,87 +83,6 @@ ERASES_WITHIN_S: Final = 3.0
 """How long a request goes on with an erasure before it leaves the rest to a worker, in seconds."""
 RETRY_AFTER_S: Final = 5
 """How soon a method that is being stored should be read again, in seconds."""
-_DAY: Final = timedelta(days=1)
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-
-_Reference = Annotated[str, free_text(64, "The shop's own id of the customer; unique.")]
-_Name = Annotated[str, free_text(100, "The customer's name.")]
-_Description = Annotated[str, free_text(255, "For the shop: anything about the customer.")]
-_ExpMonth = Annotated[int, Meta(ge=1, le=12)]
-_ExpYear = Annotated[int, Meta(ge=2000, le=2099, description="Four digits.")]
-
-
-class _Body(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A request's body or a part of it."""
-
-
-class CreateCustomer(_Body, frozen=True, omit_defaults=True):
-    """A new customer. Every field may be left out."""
-
-    reference: _Reference | None = None
-    email: EmailAddress | None = None
-    name: _Name | None = None
-    description: _Description | None = None
-    metadata: Metadata | None = None
-
-
-class UpdateCustomer(_Body, frozen=True):
-    """Omitted fields are left unchanged; null removes what was there."""
-
-    reference: _Reference | UnsetType | None = UNSET
-    email: EmailAddress | UnsetType | None = UNSET
-    name: _Name | UnsetType | None = UNSET
-    description: _Description | UnsetType | None = UNSET
-    metadata: Metadata | UnsetType | None = UNSET
-    default_payment_method: str | UnsetType | None = UNSET
-
-
-class EraseCustomer(_Body, frozen=True):
-    """What is to be erased beside what identifies the customer."""
-
-    references: bool = False
-
-
-class PaymentMethodOfPayment(_Body, frozen=True, tag="payment", tag_field="type"):
-    """The card or bank account that an earlier payment was made with."""
-
-    payment: Annotated[str, Meta(description="The payment's id.")]
-
-
-class StorePaymentMethod(_Body, frozen=True, omit_defaults=True):
-    """A payment method to store at the processor."""
-
-    payment_method: CardMethod | AcceptTokenMethod | BankAccountMethod | PaymentMethodOfPayment
-    billing_address: BillingAddress | None = None
-    validate: bool = False
-
-
-class UpdatePaymentMethod(_Body, frozen=True):
-    """Omitted fields are left unchanged."""
-
-    exp_month: _ExpMonth | None = None
-    exp_year: _ExpYear | None = None
-    billing_address: BillingAddress | None = None
-    default: bool | None = None
-
-
-class ValidatePaymentMethod(_Body, frozen=True):
-    """The card code, if the customer has just typed it. It is never stored."""
-
-    cvc: CardCode | None = None
-
-    def __repr__(self) -> str:
-        return "ValidatePaymentMethod(***)"
-
-
-class ValidityView(msgspec.Struct, frozen=True):
-    """Whether the issuer says that the card is good."""
-
-    valid: bool | None
-    detail: str | None
-    processor_code: str | None
-    processor_message: str | None
-
 
 _create = msgspec.json.Decoder(CreateCustomer)
 _update = msgspec.json.Decoder(UpdateCustomer)
@@ -207,7 +134,7 @@ class CustomersApi:
         query = request.query(*CUSTOMERS_QUERY)
         reference, email = query.get("reference"), query.get("email")
         for name in ("reference", "email"):
-            if _CONTROL.search(query.get(name, "")):
+            if CONTROL.search(query.get(name, "")):
                 raise invalid_query(name, "Leave out control characters: no customer has them.")
         scope = f"customers {reference!r} {email!r}"
         who = (self._pool, caller.merchant_id, caller.mode)
@@ -229,7 +156,7 @@ class CustomersApi:
     async def update(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, WRITE)
         body = decode(request, _update)
-        _check_texts(body)
+        check_texts(body)
         metadata = body.metadata
         default = body.default_payment_method
         change = store.CustomerChange(
@@ -237,7 +164,7 @@ class CustomersApi:
             email=body.email,
             name=body.name,
             description=body.description,
-            metadata=metadata if isinstance(metadata, UnsetType) else _json(metadata),
+            metadata=metadata if isinstance(metadata, UnsetType) else metadata_json(metadata),
             default_method=_method_id(default) if isinstance(default, str) else default,
         )
         customer = await self._customers.update(
@@ -282,7 +209,7 @@ class CustomersApi:
         key = key_of(request)
         customer_id = customer_id_of(request)
         body = decode(request, _store)
-        asked = self._asked(request, caller, key, canonical(_without_cvc(body)))
+        asked = self._asked(request, caller, key, canonical(without_cvc(body)))
         try:
             new, login = await self._new_method(caller, body)
         except EasyPayError:
@@ -316,7 +243,7 @@ class CustomersApi:
         body = decode(request, _change)
         method_id = method_id_of(request)
         method = await store.get_method(self._pool, caller.merchant_id, caller.mode, method_id)
-        _check_change(body, method)
+        check_change(body, method)
         change = MethodChange(body.exp_month, body.exp_year, _address(body.billing_address))
         try:
             method, done = await self._customers.change(
@@ -392,8 +319,8 @@ class CustomersApi:
         if isinstance(method, PaymentMethodOfPayment):
             return await self._from_payment(caller, body, method.payment)
         errors = check_method(
-            method, raw_cards=caller.allow_raw_cards, at=clock.now() - _DAY
-        ) + _text_errors(body)
+            method, raw_cards=caller.allow_raw_cards, at=clock.now() - DAY
+        ) + text_errors(body)
         if errors:
             raise ValidationFailed.of(errors)
         common: Any = {
@@ -498,98 +425,12 @@ def expected_version(request: Request, what: str) -> int | None:
     return version
 
 
-def fields_of(body: CreateCustomer) -> CustomerFields:
-    """Return what is kept of a new customer. Raises ValidationFailed for texts that cannot be."""
-    _check_texts(body)
-    return CustomerFields(
-        body.reference, body.email, body.name, body.description, _json(body.metadata)
-    )
-
-
 def _method_id(text: str) -> UUID:
     found = ids.parse(ids.PAYMENT_METHOD, text)
     if found is None:
         why = "default_payment_method must be a payment method's id, such as pm_…."
         raise ValidationFailed.of([FieldError("#/default_payment_method", "invalid", why)])
     return found
-
-
-def _check_change(body: UpdatePaymentMethod, method: Method) -> None:
-    """Check the rules that types cannot express. Raises ValidationFailed."""
-    errors = _text_errors(body)
-    if (body.exp_month is None) != (body.exp_year is None):
-        why = "exp_month and exp_year belong together: send both."
-        errors.append(FieldError("#/exp_year", "contradiction", why))
-    elif body.exp_month is not None and method.type != "card":
-        errors.append(FieldError("#/exp_month", "contradiction", "Only a card has exp_month."))
-    elif _has_expired(body):
-        why = "exp_year and exp_month have passed. Send the date that is on the new card."
-        errors.append(FieldError("#/exp_year", "expired_card", why))
-    if body.default is False:
-        why = "default can only be true. To change the default, make another method the default."
-        errors.append(FieldError("#/default", "invalid", why))
-    if errors:
-        raise ValidationFailed.of(errors)
-
-
-def _has_expired(body: UpdatePaymentMethod) -> bool:
-    """Whether the month was over yesterday: it ends later in other time zones."""
-    at, year, month = clock.now() - _DAY, body.exp_year, body.exp_month
-    return year is not None and month is not None and (year, month) < (at.year, at.month)
-
-
-def _check_texts(body: CreateCustomer | UpdateCustomer) -> None:
-    errors = _text_errors(body)
-    if errors:
-        raise ValidationFailed.of(errors)
-
-
-def _text_errors(body: Any) -> list[FieldError]:
-    """Return the free texts of a body that have control characters or look like card numbers."""
-    texts = list(_texts("#", msgspec.to_builtins(_without_secrets(body))))
-    errors = []
-    for pointer, text, is_one_line in texts:
-        if is_one_line and _CONTROL.search(text):
-            why = f"{field_name(pointer)} must not have control characters."
-            errors.append(FieldError(pointer, "invalid", why))
-        elif contains_card_number(text):
-            why = f"{field_name(pointer)} looks like a card number, which is not stored in texts."
-            errors.append(FieldError(pointer, "card_number_in_text", why))
-    return errors
-
-
-def _without_secrets(body: Any) -> Any:
-    """Return a body without the parts that are meant to be numbers."""
-    if not isinstance(body, StorePaymentMethod):
-        return body
-    method = body.payment_method
-    name = method.bank_account.name_on_account if isinstance(method, BankAccountMethod) else None
-    address = body.billing_address
-    return {
-        "billing_address": address,
-        "payment_method": {"bank_account": {"name_on_account": name}},
-    }
-
-
-def _texts(pointer: str, value: Any) -> Any:
-    """Yield every text of a body with its pointer, and whether it must be one line."""
-    if isinstance(value, str):
-        yield pointer, value, not pointer.startswith("#/metadata/")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            place = f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}"
-            if pointer == "#/metadata":
-                yield pointer, key, True
-            yield from _texts(place, item)
-
-
-def _without_cvc(body: StorePaymentMethod) -> StorePaymentMethod:
-    """Return the body without the card code, of which no digest may be kept (PCI DSS 3.3.1)."""
-    method = body.payment_method
-    if not isinstance(method, CardMethod) or method.card.cvc is None:
-        return body
-    card = msgspec.structs.replace(method.card, cvc=None)
-    return msgspec.structs.replace(body, payment_method=CardMethod(card))
 
 
 def _address(body: BillingAddress | None) -> Address | None:
@@ -647,7 +488,3 @@ def _fresh(body: bytes, version: int) -> Response:
 
 def _fresh_method(method: Method) -> Response:
     return _fresh(encode(method_view(method)), method.version)
-
-
-def _json(value: dict[str, str] | None) -> str | None:
-    return None if value is None else encode(value).decode()

@@ -15,7 +15,7 @@ import msgspec
 
 from easypay import ids
 from easypay.api import admin, duplicates, events, paging, reading, settlements, webhooks
-from easypay.api.customers import ValidityView
+from easypay.api.customer_bodies import ValidityView
 from easypay.api.example_batches import batch_replies
 from easypay.api.example_stories import PROCESSOR, Told, as_json, stories
 from easypay.api.examples import (

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from easypay import ids
-from easypay.api import admin, batches, customers, reconciliation, webhooks
+from easypay.api import admin, batches, customer_bodies, reconciliation, webhooks
 from easypay.api.paging import Cursors
 from easypay.merchants.model import Caller
 from easypay.mode import Mode
@@ -168,22 +168,22 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
         "part": Example("Part of it", {"amount": 1_000}),
         "rest": Example("All that is left", {}),
     },
-    customers.CreateCustomer: {
+    customer_bodies.CreateCustomer: {
         "customer": Example(
             "A customer of the shop",
             {"reference": "C-7781", "email": "ada@example.com", "name": "Ada Byron"},
         ),
         "nothing": Example("Nothing is known yet", {}),
     },
-    customers.EraseCustomer: {
+    customer_bodies.EraseCustomer: {
         "erase": Example("What identifies the customer", {}),
         "references": Example("References and descriptions, too", {"references": True}),
     },
-    customers.UpdateCustomer: {
+    customer_bodies.UpdateCustomer: {
         "email": Example("Another address", {"email": "ada@example.org"}),
         "removed": Example("Without a name", {"name": None}),
     },
-    customers.StorePaymentMethod: {
+    customer_bodies.StorePaymentMethod: {
         "accept_token": Example("Accept.js token", {"payment_method": _TOKEN}),
         "card": Example(
             "Card, which the issuer is asked about first",
@@ -199,11 +199,11 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
             {"payment_method": {"type": "payment", "payment": PAYMENT_ID}},
         ),
     },
-    customers.UpdatePaymentMethod: {
+    customer_bodies.UpdatePaymentMethod: {
         "expiry": Example("The card was renewed", {"exp_month": 11, "exp_year": 2034}),
         "default": Example("The customer's default", {"default": True}),
     },
-    customers.ValidatePaymentMethod: {
+    customer_bodies.ValidatePaymentMethod: {
         "nothing": Example("Without a card code", {}),
         "cvc": Example("With the card code", {"cvc": "123"}),
     },

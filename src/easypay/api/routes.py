@@ -11,6 +11,7 @@ from easypay import errors
 from easypay.api import (
     admin,
     batches,
+    customer_bodies,
     customers,
     duplicates,
     events,
@@ -515,7 +516,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "A customer whose payment methods can be stored. `reference` is your own id of the "
         "customer, and belongs to one customer at a time. A repeat with the same Idempotency-Key "
         "gets the same customer.",
-        body=customers.CreateCustomer,
+        body=customer_bodies.CreateCustomer,
         replies={201: StoredCustomerView},
         headers=("Idempotency-Key",),
         scope=customers.WRITE,
@@ -550,7 +551,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Change a customer",
         "Changes the fields that are sent; null removes one. `default_payment_method` is one of "
         "the customer's stored payment methods.",
-        body=customers.UpdateCustomer,
+        body=customer_bodies.UpdateCustomer,
         replies={200: StoredCustomerView},
         headers=("If-Match",),
         scope=customers.WRITE,
@@ -575,7 +576,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "removes its personal data here, also from its payments. What bookkeeping needs stays. "
         "200: it is done. 202: it goes on; read the customer to see how far it is. You can ask "
         "for it again.",
-        body=customers.EraseCustomer,
+        body=customer_bodies.EraseCustomer,
         body_required=False,
         replies={200: ErasureView, 202: ErasureView},
         scope=customers.ERASE,
@@ -589,7 +590,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "processor's vault. 202 means that the processor has not answered clearly: the method is "
         "`making`; read it at its Location. 200 means that the customer has this card already. "
         "`validate` lets the issuer be asked first.",
-        body=customers.StorePaymentMethod,
+        body=customer_bodies.StorePaymentMethod,
         replies={200: StoredMethodView, 201: StoredMethodView, 202: StoredMethodView},
         headers=("Idempotency-Key",),
         scope=customers.WRITE,
@@ -633,7 +634,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Changes the expiry date or the billing address at the processor, or makes it the "
         "customer's default. 202 means that the processor has not answered clearly: the change is "
         "repeated until it does.",
-        body=customers.UpdatePaymentMethod,
+        body=customer_bodies.UpdatePaymentMethod,
         replies={200: StoredMethodView, 202: StoredMethodView},
         headers=("If-Match",),
         scope=customers.WRITE,
@@ -672,9 +673,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Validate a stored payment method",
         "Lets the processor ask the issuer whether the card is good. No money moves. `valid` is "
         "null if nobody answered.",
-        body=customers.ValidatePaymentMethod,
+        body=customer_bodies.ValidatePaymentMethod,
         body_required=False,
-        replies={200: customers.ValidityView},
+        replies={200: customer_bodies.ValidityView},
         scope=customers.WRITE,
         errors=(
             *_CUSTOMERS,

@@ -66,7 +66,7 @@ def create(
     import msgspec
 
     from easypay import ids
-    from easypay.api.customers import CreateCustomer, fields_of
+    from easypay.api.customer_bodies import CreateCustomer, fields_of
     from easypay.customers import store
     from easypay.customers.model import Asked
     from easypay.customers.views import customer_view
