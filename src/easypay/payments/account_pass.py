@@ -364,12 +364,11 @@ class AccountPass:
             operation, payment = rows[ended.case.id]
             try:
                 over = await self.end(ended, operation, payment)
-            except Exception as error:  # noqa: BLE001 - one failure stops no other
+            except Exception as error:
                 log.error(
                     "operation %s cannot be ended: %s: %s",
-                    operation.reference,
-                    type(error).__name__,
-                    error,
+                    *(operation.reference, type(error).__name__, error),
+                    exc_info=not is_passing(error),
                 )
                 await store.postpone(self._pool, [self._retry(ended.case, f"failed: {error}")])
                 return None

@@ -24,6 +24,7 @@ from uuid import UUID
 
 from easypay import clock, ids
 from easypay.clock import monotonic, rfc3339
+from easypay.db.failures import is_passing
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import VaultError
 from easypay.mode import MODE, Mode
@@ -193,8 +194,12 @@ class Resolver:
             finally:
                 renewing.cancel()
                 await account_lease.release(self._pool, work, self._holder)
-        except Exception as error:  # noqa: BLE001 - one failure stops no other
-            log.error("a round of inquiries failed: %s: %s", type(error).__name__, error)
+        except Exception as error:
+            log.error(
+                "a round of inquiries failed: %s: %s",
+                *(type(error).__name__, error),
+                exc_info=not is_passing(error),
+            )
             await asyncio.sleep(self._poll_s)
 
     def _round_over(self, work: AccountWork, _: object) -> None:
@@ -209,8 +214,12 @@ class Resolver:
                         "the lease of a processor account is lost: another process reads it too"
                     )
                     return
-            except Exception as error:  # noqa: BLE001 - the lease ends by itself
-                log.warning("a lease was not renewed: %s: %s", type(error).__name__, error)
+            except Exception as error:
+                log.warning(
+                    "a lease was not renewed: %s: %s",
+                    *(type(error).__name__, error),
+                    exc_info=not is_passing(error),
+                )
 
     async def _account(self, key: bytes) -> Account | None:
         login = await self._directory.login_of_account(key)
@@ -288,12 +297,11 @@ class Resolver:
             async with self._soon:
                 try:
                     ended = await self._ask_now(case) or ended
-                except Exception as error:  # noqa: BLE001 - the request goes on without it
+                except Exception as error:
                     log.error(
                         "operation %s was not asked about: %s: %s",
-                        case.reference,
-                        type(error).__name__,
-                        error,
+                        *(case.reference, type(error).__name__, error),
+                        exc_info=not is_passing(error),
                     )
         return ended
 
@@ -339,7 +347,11 @@ async def _repeat(name: str, chore: Callable[[], Awaitable[object]], every_s: fl
     while True:
         try:
             await chore()
-        except Exception as error:  # noqa: BLE001 - one chore that fails stops no other
-            log.warning("the resolver's chore %r failed: %s: %s", name, type(error).__name__, error)
+        except Exception as error:
+            log.warning(
+                "the resolver's chore %r failed: %s: %s",
+                *(name, type(error).__name__, error),
+                exc_info=not is_passing(error),
+            )
             await asyncio.sleep(min(_PAUSE_S, 10 * every_s))
         await asyncio.sleep(every_s)

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from easypay.clock import monotonic
+from easypay.db.failures import is_passing
 from easypay.payments import authorization_expiry
 from easypay.payments import resolver_rows as store
 from easypay.payments.late_charges import LateCharges, can_explain
@@ -122,8 +123,12 @@ class Watching:
                     return None
                 try:
                     return await self._step(case, account)
-                except Exception as error:  # noqa: BLE001 - one failure stops no other
-                    log.error("watching operation %s failed: %s", case.reference, error)
+                except Exception as error:
+                    log.error(
+                        "watching operation %s failed: %s",
+                        *(case.reference, error),
+                        exc_info=not is_passing(error),
+                    )
                     return self.not_learned(case, f"failed: {type(error).__name__}")
 
         missed = await asyncio.gather(*map(one, others))

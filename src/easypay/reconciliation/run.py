@@ -26,6 +26,7 @@ import msgspec
 
 from easypay import failpoints, ids
 from easypay.customers.erasing_payments import COPYING
+from easypay.db.failures import is_passing
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import VaultError
 from easypay.payments.model import PaymentKey
@@ -230,8 +231,12 @@ class Reconciliation:
             try:
                 if await self._pool.fetchval(RENEW, key, reader_id, LEASE_S) is None:
                     return
-            except Exception as error:  # noqa: BLE001 - the lease ends by itself
-                log.warning("a lease was not renewed: %s: %s", type(error).__name__, error)
+            except Exception as error:
+                log.warning(
+                    "a lease was not renewed: %s: %s",
+                    *(type(error).__name__, error),
+                    exc_info=not is_passing(error),
+                )
 
 
 class _Run:
