@@ -164,7 +164,7 @@ async def test_a_batch_is_paused_resumed_and_cancelled(
     stack: Stack, worker: None, shop: Shop
 ) -> None:
     lines = [await payment_line(stack, shop) for _ in range(40)]
-    batch = await uploaded(shop, lines, start="false", lines_per_second="40")
+    batch = await uploaded(shop, lines, start="false", lines_per_second="10")
     path = f"/batches/{batch['id']}"
     assert batch["state"] == "ready"
     assert (await shop.post(f"{path}/pause")).status_code == 409

@@ -41,6 +41,27 @@ async def test_after_a_failed_claim_the_ends_of_pieces_are_no_reason_to_hurry(
     await asyncio.wait([running])
 
 
+async def test_what_is_claimed_piece_by_piece_is_not_waited_for(connection: Any) -> None:
+    """Groups of a batch: each is a claim of its own, and the next may begin when one has ended."""
+    claims, enough, began = 0, asyncio.Event(), monotonic()
+
+    async def claim() -> None:
+        nonlocal claims
+        claims += 1
+        loop.begin(row(), asyncio.sleep(0))
+        if claims == 200:
+            enough.set()
+
+    loop = ClaimLoop[Work](
+        "pieces", QUEUED, connection, claim, work_of=lambda work: work, poll_s=1.0, gather_s=0.0
+    )
+    running = asyncio.create_task(loop.run())
+    await asyncio.wait_for(enough.wait(), 30)
+    assert monotonic() - began < 200 * GATHER_S
+    await loop.stop(1.0)
+    await running
+
+
 async def test_what_comes_one_by_one_is_claimed_together(connection: Any) -> None:
     """Each claim finds something, and pieces end all the time. Claims as quick as that would each
     have a begin and an end of their own."""

@@ -95,7 +95,13 @@ class Runner:
         self._lease_s = max(_LEAST_LEASE_S, 2 * self._needs_s)
         self._ended = ended
         self._loop: ClaimLoop[Group] = ClaimLoop(
-            "batches", GROUPS, pool, self._look, work_of=lambda group: group.work, poll_s=poll_s
+            "batches",
+            GROUPS,
+            pool,
+            self._look,
+            work_of=lambda group: group.work,
+            poll_s=poll_s,
+            gather_s=0.0,  # each claim is of one group of lines
         )
         self._states: dict[UUID, str] = {}
         """The states of the batches under way, by their ids. Looked at every `_LOOK_EVERY_S`."""

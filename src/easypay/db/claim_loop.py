@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 Piece = TypeVar("Piece")
 
 GATHER_S: Final = 0.02
-"""The pause after each claim, however much is due. A claim of few rows costs as much as one of
-many, and so do the begins and ends of what was claimed together."""
+"""The usual pause after each claim, however much is due. A claim of few rows costs as much as one
+of many, and so do the begins and ends of what was claimed together."""
 _BUSY_S: Final = 0.05
 _STAYS_BUSY_S: Final = 2.0
 _AGAIN_S: Final = 1.0
@@ -35,7 +35,8 @@ _GIVE_BACK_S: Final = 1.0
 
 class ClaimLoop(Generic[Piece]):
     """Calls `claim` until `stop`. It claims all that there is room for, and calls `begin` for each
-    piece. Between two calls there is a pause: `poll_s` seconds, or less while there is work.
+    piece. Between two calls there is a pause: `poll_s` seconds, or less while there is work, but
+    at least `gather_s`, in which rows gather that come one by one.
 
     `work_of` returns the claimed row of a piece. `name` is what is claimed, for the log."""
 
@@ -48,6 +49,7 @@ class ClaimLoop(Generic[Piece]):
         *,
         work_of: Callable[[Piece], Work],
         poll_s: float,
+        gather_s: float = GATHER_S,
     ) -> None:
         self._name = name
         self._list = listed
@@ -55,6 +57,7 @@ class ClaimLoop(Generic[Piece]):
         self._claim = claim
         self._work_of = work_of
         self._poll_s = poll_s
+        self._gather_s = gather_s
         self._tasks: dict[asyncio.Task[None], Piece] = {}
         self._claiming = asyncio.Lock()
         self._woken = asyncio.Event()
@@ -100,9 +103,9 @@ class ClaimLoop(Generic[Piece]):
             await self._rest(min(_BUSY_S, self._poll_s) if busy else self._poll_s)
 
     async def _rest(self, most_s: float) -> None:
-        await asyncio.sleep(min(GATHER_S, most_s))
+        await asyncio.sleep(min(self._gather_s, most_s))
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), max(0.0, most_s - GATHER_S))
+            await asyncio.wait_for(self._woken.wait(), max(0.0, most_s - self._gather_s))
 
     async def stop(self, within_s: float) -> None:
         """Claim no more, and wait for what is claimed. Give back what is not done in time, due at
