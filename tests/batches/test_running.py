@@ -9,7 +9,7 @@ import pytest
 
 from batches.batch_shop import batch_of, batch_shop, becomes, payment_line, results, uploaded
 from easypay import ids
-from easypay.batches import removal
+from easypay.batches import claims, removal
 from harness import QUICK, Shop, Stack, audit, own_stack, run_easypay, until
 from harness.forked import ForkedWorkers, forked_workers
 from harness.stored import stored_method
@@ -267,7 +267,7 @@ async def test_a_batch_is_removed_so_many_days_after_its_end(
     await stack.fetch(sql, [of[old], of[busy]])
     await stack.fetch(
         "INSERT INTO batch_groups (merchant_id, batch_id, first_line, last_line, due_at)"
-        " VALUES ($1, $2, 1, 1, 'infinity')",
+        " VALUES ($1, $2, 1, 1, db_now() + interval '5 minutes')",
         *(shop.merchant_id, of[busy]),
     )
     async with asyncpg.create_pool(stack.dsn, min_size=1) as pool:
@@ -292,6 +292,26 @@ async def test_a_batch_is_removed_so_many_days_after_its_end(
     assert [each and each["id"] for each in data] == [None, new, busy]
     again = await uploaded(shop, [line | {"line_reference": "a"}], start="false")
     assert again["id"] != old
+
+
+async def test_a_clock_that_was_set_back_stops_no_batch(
+    stack: Stack, worker: None, shop: Shop
+) -> None:
+    """What was to go on at an hour before that goes on now; what only pauses does not."""
+    line = {"operation": "void", "payment": f"pay_{0:032x}"}
+    late, pausing = [
+        (await uploaded(shop, [line | {"line_reference": name}], start="false"))["id"]
+        for name in ("late", "pausing")
+    ]
+    set_turn = "UPDATE batches SET turn_at = db_now() + make_interval(secs => $2) WHERE id = $1"
+    for batch, turn_s in ((late, 86_400.0), (pausing, 300.0)):
+        await stack.fetch(set_turn, ids.parse(ids.BATCH, batch), turn_s)
+        assert (await shop.post(f"/batches/{batch}/start")).status_code == 200
+    async with asyncpg.create_pool(stack.dsn, min_size=1) as pool:
+        await claims.mind_the_clock(pool, 600.0)
+    await becomes(shop, late, "done")
+    assert (await batch_of(shop, pausing))["waiting"] == 1
+    await shop.post(f"/batches/{pausing}/cancel")
 
 
 async def told(shop: Shop, types: str, count: int) -> list[dict[str, Any]]:

@@ -265,6 +265,23 @@ async def hold(runner: Runner, batch: Batch, for_s: float) -> None:
     )
 
 
+_TURN_NOW: Final = """
+    UPDATE batches SET turn_at = db_now()
+     WHERE state = 'running' AND turn_at > db_now() + make_interval(secs => $1)
+"""
+_DUE_NOW: Final = """
+    UPDATE batch_groups SET due_at = db_now()
+     WHERE parked_at IS NULL AND due_at > db_now() + make_interval(secs => $1)
+"""
+
+
+async def mind_the_clock(runner: Runner, longest_s: float) -> int:
+    """Let nothing wait for more than `longest_s` seconds, which must be longer than any lease and
+    any pause: the database's clock was set back. Returns how many rows waited."""
+    done = [await runner.execute(sql, longest_s) for sql in (_TURN_NOW, _DUE_NOW)]
+    return sum(int(each.rpartition(" ")[2]) for each in done)
+
+
 _STATES: Final = """
     SELECT b.id, CASE WHEN b.state = 'running' AND m.disabled_at IS NOT NULL THEN 'disabled'
                       ELSE b.state END

@@ -52,6 +52,8 @@ _MARGIN_S: Final = 5.0
 _LOOK_EVERY_S: Final = 0.25
 """How often a worker asks whether its batches may go on."""
 _TIDY_EVERY_S: Final = 60.0
+_LONGEST_PAUSE_S: Final = 600.0
+"""Longer than leases and pauses are, unless a call may take minutes."""
 _PROGRESS_EVERY_S: Final = 1.0
 _AGAIN_S: Final = 1.0
 _OPEN_FIRST_S: Final = 1.0
@@ -175,15 +177,23 @@ class Runner:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _tidy_on(self) -> None:
-        """Remove old batches and uploads that were cut."""
+        """Remove old batches and uploads that were cut. Let no batch wait for an hour that has come
+        already, if the database's clock is set back."""
+        longest_s = max(_LONGEST_PAUSE_S, 2 * self._lease_s)
         while True:
             try:
+                if count := await claims.mind_the_clock(self._pool, longest_s):
+                    log.warning(
+                        "%d batches or groups of lines were due in the far future, and are due "
+                        "now: the database's clock was set back",
+                        count,
+                    )
                 await removal.give_up_old(self._pool, keep_days=self._keep_days)
                 await removal.forget_cut(self._pool)
             except Exception as error:
                 if not is_passing(error):
                     raise
-                log.warning("old batches cannot be removed: %s", error)
+                log.warning("batches cannot be tidied up: %s", error)
             await asyncio.sleep(_TIDY_EVERY_S)
 
     # one group ---------------------------------------------------------------------------------
