@@ -304,7 +304,8 @@ def _working(found: dict[str, Any], name: str) -> list[str]:
         f"Python {machine['python']}; commit {machine['commit']}"
         f"{' (modified)' if machine['modified'] else ''}, {machine['at'][:10]}, "
         f"`bench/results/{name}`. One gateway, one worker, and receivers that answer at once. "
-        f"Times count from just before the commit.{compared}\n",
+        "Times count from just before the commit; beside the statements alone, which take payments "
+        f"without HTTP and without a processor, from the commit itself.{compared}\n",
         _table(
             ["feed of events", "events/s", "p50", "p99", "looks/s", "PostgreSQL µs per event"],
             (

@@ -91,15 +91,19 @@ class Merchant:
 
 @contextmanager
 def own(
-    directory: Path, *, workers: int = 1, settings: Mapping[str, str] | None = None
+    directory: Path,
+    *,
+    workers: int = 1,
+    settings: Mapping[str, str] | None = None,
+    postgres: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """Start a new stack in `directory`, and stop it when the block ends.
 
-    `settings` are the gateway's (`{"GROUPS_IN_FLIGHT": "4"}`). Raises StackFailed, ClusterError.
+    `settings` are the gateway's (`{"GROUPS_IN_FLIGHT": "4"}`), `postgres` the server's. Raises
+    StackFailed, ClusterError.
     """
-    with embedded.running(
-        directory, settings={"shared_preload_libraries": "pg_stat_statements"}
-    ) as cluster:
+    preloaded = {"shared_preload_libraries": "pg_stat_statements"}
+    with embedded.running(directory, settings={**preloaded, **(postgres or {})}) as cluster:
         asyncio.run(_prepare(cluster.dsn))
         with on(
             cluster, cluster.dsn, directory, workers=workers, settings=dict(settings or {})

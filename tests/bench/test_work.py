@@ -7,8 +7,8 @@ import pytest
 
 from easypay_bench import performance_page
 from easypay_bench.work import __main__ as command
+from easypay_bench.work.bars import STATEMENTS, Findings, Snapshot, rows
 from easypay_bench.work.bars import Burst as Emptied
-from easypay_bench.work.bars import Findings, Snapshot, rows
 from easypay_bench.work.ordinary import Cost, Pair
 
 
@@ -27,6 +27,8 @@ def test_every_event_is_seen_and_every_webhook_comes(written: Any) -> None:
         assert run["events"] == 40, who
         assert run["looks"] > 0, who
         assert run["late_ms"]["p50"] > 0, who
+    beside_statements = found["feed"][STATEMENTS]
+    assert beside_statements["cores"]["postgres"] > 0
     assert [told["deliveries"] for told in found["fast"]] == [60]
     assert [told["deliveries"] for told in found["at_rate"]] == [40]
     (hung,) = found["one_hangs"]
@@ -58,7 +60,12 @@ def test_what_is_compared_is_compared_the_right_way_round() -> None:
         machine={},
         quick=True,
         ordinary=[Pair(before, now)],
-        snapshot=Snapshot(60, Emptied(1000, 2000, 1, 2, 3, 4), Emptied(950, 1000, 1, 2, 3, 4)),
+        snapshot=Snapshot(
+            60,
+            before=[Emptied(1000, 2400, 1, 2, 3, 4)],
+            beside=[Emptied(1045, 1000, 1, 2, 3, 4)],
+            after=[Emptied(1200, 1600, 1, 2, 3, 4)],
+        ),
     )
     figures = {row.name: (row.figure, row.met) for row in rows(found)}
     assert figures == {

@@ -1,7 +1,6 @@
 """A worker that finds queues: how fast it empties them, before and beside a snapshot."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import asyncpg
@@ -78,13 +77,24 @@ async def beside_snapshot(
     receivers: Receivers,
     *,
     payments: int,
+    rounds: int,
     rate: float,
     held_s: float,
     say: Callable[[str], None],
 ) -> Snapshot:
-    """Measure a burst, hold a snapshot open for `held_s` seconds under a load of queued payments,
-    and measure the burst again while it is held. The merchant has an endpoint."""
-    before = await _burst(stack, merchant, receivers, payments)
+    """Measure bursts, hold a snapshot open for `held_s` seconds under a load of queued payments,
+    and measure as many while it is held, and after its end. The merchant has an endpoint."""
+
+    async def bursts(when: str) -> list[Burst]:
+        found = [await _burst(stack, merchant, receivers, payments) for _ in range(rounds)]
+        say(
+            f"{when}: "
+            + ", ".join(f"{b.queued_per_s:,.0f} and {b.deliveries_per_s:,.0f}/s" for b in found)
+        )
+        return found
+
+    await _burst(stack, merchant, receivers, payments)  # it warms up
+    before = await bursts("before the snapshot")
     holder = await asyncpg.connect(stack.database_url)
     try:
         await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
@@ -96,12 +106,12 @@ async def beside_snapshot(
             await pay(stack, [merchant], count, rate=rate, tokens=tokens, queued=True)
             await receivers.until(count * EVENTS)
         await receivers.take()
-        after = await _burst(stack, merchant, receivers, payments)
+        beside = await bursts("beside it")
+        await holder.execute("ROLLBACK")
+        await holder.execute("VACUUM queued_operations, webhook_deliveries")
     finally:
-        with suppress(asyncpg.PostgresError):
-            await holder.execute("ROLLBACK")
         await holder.close()
-    return Snapshot(held_s, before, after)
+    return Snapshot(held_s, before, beside, await bursts("after its end"))
 
 
 async def _burst(stack: Stack, merchant: Merchant, receivers: Receivers, payments: int) -> Burst:

@@ -6,7 +6,7 @@ Only rates and times of one run are compared. What a worker does is measured wit
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +18,9 @@ from easypay_bench.http_calls import call
 from easypay_bench.performance_bars import per_payment_us, percentile
 from easypay_bench.stack import Merchant, Stack
 from easypay_bench.work import batches, feed, notified, ordinary, stored
-from easypay_bench.work.bars import ENDPOINT, NO_ENDPOINT, Drained, Findings, Told
+from easypay_bench.work.bars import ENDPOINT, NO_ENDPOINT, STATEMENTS, Drained, Findings, Told
 from easypay_bench.work.bursts import RATE, begun, beside_snapshot, emptied, value
-from easypay_bench.work.programs import Came, Receivers, mint, pay, receivers
+from easypay_bench.work.programs import Came, Receivers, commit, mint, pay, receivers
 
 PARTS: Final = ("queue", "accept", "notified", "stored", "feed", "webhooks", "snapshot", "batches")
 """What can be measured alone. The ordinary path is measured if there is a commit to compare."""
@@ -77,7 +77,7 @@ def everything(plan: Plan, say: Say) -> Findings:
         # First what can be wrong at once: nobody wants to learn it after minutes.
         base = ordinary.sources(plan.base, folder) if plan.base else None
         if plan.parts:
-            with stacks.own(folder, settings=_SETTINGS) as stack:
+            with stacks.own(folder, settings=_SETTINGS, postgres=feed.COMMIT_TIMES) as stack:
                 found = asyncio.run(_on(stack, plan, say, found))
         if base is not None:
             say(f"the ordinary path beside {plan.base}")
@@ -117,6 +117,7 @@ async def _on(stack: Stack, plan: Plan, say: Say, found: Findings) -> Findings:
                 merchant,
                 got,
                 payments=plan.payments,
+                rounds=plan.rounds,
                 rate=plan.snapshot_rate,
                 held_s=plan.snapshot_s,
                 say=say,
@@ -232,11 +233,37 @@ async def _feed(stack: Stack, merchant: Merchant, plan: Plan, say: Say) -> dict[
                 await pay(stack, [merchant], int(plan.feed_rate * plan.seconds),
                           rate=plan.feed_rate)  # fmt: skip
                 await asyncio.sleep(_LAST_EVENTS_S)
+            run.seconds -= _LAST_EVENTS_S
+            found[who] = run
+            if who == ENDPOINT:
+                found[STATEMENTS] = await _feed_beside_statements(stack, merchant, plan)
             _forget_endpoints(stack, other)
-        run.seconds -= _LAST_EVENTS_S
-        found[who] = run
+    for who, run in found.items():
         say(f"feed, {who}: {run.events} events in {run.seconds:.1f} s, {run.looks} looks")
     return found
+
+
+async def _feed_beside_statements(stack: Stack, merchant: Merchant, plan: Plan) -> feed.FeedRun:
+    """Return the feed at a rate beside the gateway's statements alone. The gateway itself only
+    leads. With the committer's warm-up the feed is as busy as under a gateway."""
+    meter = stack.meter()
+    count = int(plan.feed_rate * plan.seconds)
+    async with AsyncExitStack() as watching:
+        watched = feed.watched(stack.database_url, by_commits=True)
+
+        async def start() -> tuple[feed.FeedRun, dict[str, float]]:
+            await asyncio.sleep(_LAST_EVENTS_S)
+            return await watching.enter_async_context(watched), meter.read()
+
+        (run, before), taken = await commit(stack, merchant, count, plan.feed_rate, start)
+        spent = cpu.spent(before, meter.read())
+        await asyncio.sleep(_LAST_EVENTS_S)
+    run.seconds = taken.seconds
+    run.cores = {
+        name: used_s / taken.seconds
+        for name, used_s in {**spent, "the statements' Python": taken.cpu_s}.items()
+    }
+    return run
 
 
 async def _webhooks(stack: Stack, plan: Plan, say: Say, found: Findings) -> Findings:

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,9 +13,11 @@ import msgspec
 from easypay_bench.http_calls import StackFailed
 from easypay_bench.load import LoadFailed
 from easypay_bench.stack import PROCESSOR_PATH, Merchant, Stack
+from easypay_bench.work import committer
 from easypay_bench.work.sender import Order, Sent
 
 _MINTING: Final = 32
+Start = TypeVar("Start")
 _LONGEST_LINE: Final = 1 << 28
 
 
@@ -107,6 +109,25 @@ async def _sent(
     if sent.answers != {wanted: order.count}:
         raise LoadFailed(f"of {order.count} not all were answered {wanted}: {sent.answers}")
     return sent
+
+
+async def commit(
+    stack: Stack,
+    merchant: Merchant,
+    count: int,
+    rate: float,
+    on_start: Callable[[], Awaitable[Start]],
+) -> tuple[Start, committer.Taken]:
+    """Take payments through the gateway's statements alone, `rate` per second as far as possible.
+    `on_start` is called when the lanes are warm, and what it returns is returned. Raises
+    LoadFailed."""
+    order = committer.Order(
+        database_url=stack.database_url, merchant_id=merchant.id, count=count, rate=rate
+    )
+    async with _program("committer") as process:
+        await _line(process, msgspec.json.encode(order).decode())
+        start = await on_start()
+        return start, msgspec.json.decode(await _line(process, "go"), type=committer.Taken)
 
 
 class Came(msgspec.Struct, frozen=True):

@@ -104,6 +104,10 @@ def _show_queue_and_feed(found: Findings, console: Console) -> None:
                 ],
             )
         )
+    for who, run in found.feed.items():
+        if run.cores:
+            used = ", ".join(f"{name} {cores:.2f}" for name, cores in run.cores.items())
+            console.print(f"Cores used: {who}: {used}", highlight=False)
 
 
 def _show_webhooks(found: Findings, console: Console) -> None:
@@ -132,7 +136,12 @@ def _show_webhooks(found: Findings, console: Console) -> None:
                         f"{burst.deliveries_per_s:,.0f}",
                         *(str(pages) for pages in msgspec.structs.astuple(burst)[2:]),
                     )
-                    for when, burst in (("before", held.before), ("beside it", held.after))
+                    for when, bursts in (
+                        ("before", held.before),
+                        ("beside it", held.beside),
+                        ("after", held.after),
+                    )
+                    for burst in bursts
                 ],
             )
         )
