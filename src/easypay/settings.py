@@ -341,6 +341,13 @@ class Settings(BaseSettings):
         "holds answers that may be some time old, never keys or settings. If it fails, answers "
         "come from the database",
     )
+    profile_longest_s: int = Field(
+        default=300,
+        ge=0,
+        le=300,
+        description="The longest profile that the admin key may take of a gateway; longer ones end "
+        "then. 0: none",
+    )
     server_metrics_every_s: float = Field(
         default=15.0,
         ge=0,

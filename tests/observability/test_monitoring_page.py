@@ -56,7 +56,7 @@ def test_queries_select_by_labels_and_bounds_that_exist() -> None:
 
 def test_the_options_on_the_page_exist() -> None:
     commands: Any = typer.main.get_command(app)
-    known = [commands.commands[name].params for name in ("loadtest", "slo")]
+    known = [commands.commands[name].params for name in ("loadtest", "profile", "slo")]
     options = {option for params in known for each in params for option in each.opts}
     assert set(re.findall(r"`(--[a-z-]+)", PAGE)) <= options
 

@@ -14,6 +14,7 @@ from easypay.api import (
     idempotency,
     notifications,
     paging,
+    profiles,
     reconciliation,
     settlements,
 )
@@ -193,6 +194,7 @@ _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
     "admin_set_account": (("unknown_field", "An unknown field", b'{"login": "5KP3u95bQpv"}'),),
     "admin_create_key": (("mode", "A mode that is not one", b'{"mode": "sandbox"}'),),
     "admin_rotate_key": (("overlap", "A negative time", b'{"overlap_seconds": -1}'),),
+    "profiles_take": (("seconds", "Too long", b'{"seconds": 3600}'),),
 }
 
 
@@ -229,6 +231,8 @@ def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError])
             "The processor could not be asked whether the credentials are right (connection "
             "refused). Nothing was saved. Try again, or save them unchecked."
         )
+    if error is errors.Overloaded and operation_id == "profiles_take":
+        return error(profiles.ANOTHER)
     if error is errors.InvalidState:
         return error(_WRONG_STATE[operation_id])
     if error is errors.Forbidden:

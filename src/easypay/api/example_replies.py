@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay import ids
-from easypay.api import admin, duplicates, events, paging, reading, settlements, webhooks
+from easypay.api import admin, duplicates, events, paging, profiles, reading, settlements, webhooks
 from easypay.api.customer_bodies import ValidityView
 from easypay.api.example_batches import batch_replies
 from easypay.api.example_stories import PROCESSOR, Told, as_json, stories
@@ -524,6 +524,12 @@ def _erasures(customer: Customer) -> dict[tuple[str, int], Examples]:
     }
 
 
+def _profile() -> profiles.ProfileView:
+    call = "HttpClient.post (easypay/processors/authorize_net/http_client.py:212)"
+    frames = ["POST /api/v1/payments", call, "waits for: processor"]
+    return profiles.ProfileView("wait", "samples", 4711, 30.0, [profiles.StackView(frames, 1_284)])
+
+
 def _administration() -> dict[tuple[str, int], Examples]:
     merchant = Merchant(
         MERCHANT_UUID, "Example Shop", ["USD"], False, AT, AT, None, "return", "off", 120, "UTC",
@@ -551,6 +557,7 @@ def _administration() -> dict[tuple[str, int], Examples]:
         ("admin_rotate_key", 201): {
             "key": Example("The successor and its secret", as_json(secret))
         },
+        ("profiles_take", 200): {"wait": Example("Where tasks waited", as_json(_profile()))},
         ("admin_revoke_key", 200): {
             "revoked": Example("Revoked", as_json(admin.key_view(revoked)))
         },

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from easypay import ids
-from easypay.api import admin, batches, customer_bodies, reconciliation, webhooks
+from easypay.api import admin, batches, customer_bodies, profiles, reconciliation, webhooks
 from easypay.api.paging import Cursors
 from easypay.merchants.model import Caller
 from easypay.mode import Mode
@@ -278,6 +278,9 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
     },
     admin.RotateKey: {
         "hour": Example("The old key works for another hour", {"overlap_seconds": 3_600})
+    },
+    profiles.TakeProfile: {
+        "wait": Example("Where tasks wait, for 30 seconds", {"what": "wait", "seconds": 30})
     },
 }
 

@@ -76,7 +76,7 @@ TAGS: Final[Mapping[str, str]] = {
 
 _TAG_OF: Final = {
     **dict.fromkeys(("payments", "reading", "statistics", "exports"), "Payments"),
-    **dict.fromkeys(("admin", "notifications"), "Administration"),
+    **dict.fromkeys(("admin", "notifications", "profiles"), "Administration"),
     "settlements": "Settlements",
     "customers": "Customers",
     "batches": "Batches",

@@ -18,6 +18,7 @@ from easypay.api import (
     exports,
     notifications,
     payment_filters,
+    profiles,
     reading,
     reconciliation,
     settlements,
@@ -995,6 +996,20 @@ ROUTES: Final[tuple[Route, ...]] = (
         replies={200: admin.KeyView},
         scope="admin",
         errors=(*_ADMIN, errors.NotFound),
+    ),
+    Route(
+        "POST /api/v1/admin/profiles",
+        "profiles_take",
+        "Profile this process",
+        "Looks at the process that answers, for so many seconds: its CPU time, where its tasks "
+        "wait, or which lines took memory. The answer comes at the end; a proxy must allow that. "
+        "One profile is taken at a time; if the client leaves, it ends. `easypay profile` makes a "
+        "flame graph of it.",
+        body=profiles.TakeProfile,
+        body_required=False,
+        replies={200: profiles.ProfileView},
+        scope="admin",
+        errors=(*_ADMIN, *_BODY, errors.Overloaded),
     ),
     Route(
         f"POST {NOTIFICATIONS}",

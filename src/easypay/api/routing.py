@@ -5,6 +5,7 @@ a payment by its id. Here a path is looked up part by part.
 """
 
 from collections.abc import Callable
+from types import FunctionType, MethodType
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Scope
@@ -109,13 +110,23 @@ def build_router(
         reads = ReadEndpoint if route.method == "GET" else Endpoint
         kind = StreamingEndpoint if route.streams else reads
         endpoint = kind(handler, route=route.path, takes_body=takes_body, **how)
-        endpoints.append((route.method, route.path, endpoint))
+        endpoints.append((route.method, route.path, named(endpoint, route.call)))
     unmatched = Endpoint(no_route, route="none", takes_body=False, **how)
     return lookup(
         endpoints,
         unmatched,
         lambda methods: Endpoint(_refusing(methods), route="none", takes_body=False, **how),
     )
+
+
+def named(endpoint: ASGIApp, call: str) -> ASGIApp:
+    """Return an endpoint's call as a function that has the name of its route, so that stacks show
+    it: in profiles, tracebacks and warnings. It costs a request nothing."""
+    run = type(endpoint).__call__
+    assert isinstance(run, FunctionType)
+    code = run.__code__.replace(co_name=call, co_qualname=call)
+    copy = FunctionType(code, run.__globals__, call, run.__defaults__, run.__closure__)
+    return MethodType(copy, endpoint)
 
 
 def lookup(

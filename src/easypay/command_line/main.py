@@ -25,6 +25,7 @@ from easypay.command_line import (
     merchants,
     operations,
     processors,
+    profile,
     reconciliation,
     statement,
     trigger,
@@ -87,6 +88,7 @@ database.database.command("after-restore")(after_restore.after_restore)
 database.database.command("compact")(compact.compact_months)
 app.command()(export.export)
 app.command()(errors.errors)
+app.command()(profile.profile)
 app.command()(statement.statement)
 app.command()(listen.listen)
 app.command()(trigger.trigger)

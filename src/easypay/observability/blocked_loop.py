@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from traceback import walk_tb
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Final
 
 from easypay.clock import monotonic
@@ -103,18 +103,14 @@ def stack_of(frame: FrameType | None, below: int = 0) -> list[str]:
     frames. It holds no values."""
     stack = []
     while frame is not None:
-        code = frame.f_code
-        stack.append(f"{code.co_name} ({_short(code.co_filename)}:{frame.f_lineno})")
+        stack.append(described(frame.f_code, frame.f_lineno))
         frame = frame.f_back
     return stack[: len(stack) - below] if below else stack
 
 
 def stack_of_traceback(raised: TracebackType) -> list[str]:
     """Return the stack of an exception in the same form."""
-    return [
-        f"{frame.f_code.co_name} ({_short(frame.f_code.co_filename)}:{line})"
-        for frame, line in reversed(list(walk_tb(raised)))
-    ]
+    return [described(frame.f_code, line) for frame, line in reversed(list(walk_tb(raised)))]
 
 
 def place(stack: list[str]) -> str:
@@ -122,7 +118,12 @@ def place(stack: list[str]) -> str:
     return next((each for each in stack if "(easypay/" in each), stack[0] if stack else "unknown")
 
 
-def _short(file: str) -> str:
+def described(code: CodeType, line: int) -> str:
+    """Return a place as `function (file:line)`."""
+    return f"{code.co_name} ({shortened(code.co_filename)}:{line})"
+
+
+def shortened(file: str) -> str:
     """Return a path from the package on."""
     _, found, rest = file.rpartition(_OURS)
     return f"easypay/{rest}" if found else "/".join(file.split(os.sep)[-2:])

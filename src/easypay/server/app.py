@@ -24,6 +24,7 @@ from easypay.api.notifications import NotificationsApi
 from easypay.api.observer import RequestObserver
 from easypay.api.paging import Cursors
 from easypay.api.payments import PaymentsApi
+from easypay.api.profiles import ProfilesApi
 from easypay.api.reading import ReadingApi
 from easypay.api.reconciliation import ReconciliationApi
 from easypay.api.repeats import Repeats
@@ -127,6 +128,7 @@ class Gateway:
         self._teller: SharedCache | FeedFollower | None = None
         self._telling: asyncio.Task[None] | None = None
         self._events: EventsApi | None = None
+        self._profiles: ProfilesApi | None = None
         self._batches: BatchesApi | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,6 +153,8 @@ class Gateway:
                 self._events.stop()
             if self._batches is not None:
                 self._batches.stop()
+            if self._profiles is not None:
+                self._profiles.stop()
             self._stop_by = monotonic() + self.settings.drain_s + self.settings.shutdown_grace_s
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -451,7 +455,13 @@ class Gateway:
         self._customers = self._build_customers()
         self._events = self._build_events(vault)
         self._batches = self._build_batches(vault)
+        self._profiles = ProfilesApi(
+            admin_digest=admin_digest,
+            longest_s=settings.profile_longest_s,
+            running=self._instruments.profiles.set,
+        )
         return {
+            "profiles": self._profiles,
             "payments": PaymentsApi(
                 payments=self._payments,
                 queueing=self._queueing,

@@ -33,6 +33,7 @@ _OBJECTS: Final = (
     *("NumberedPaymentPage", "Pagination"),
     *("Statistics", "Bucket", "Total", "Count", "Rates"),
     *("IdempotencyKey", "DuplicateGroup", "AlikePayment", "Merchant", "ApiKey", "NewApiKey"),
+    *("Profile", "ProfileStack"),
     *("Erasure", "ErasedFields", "KeptFields", "NotReached"),
     *("StoredCustomer", "StoredMethod", "MethodAddress", "MethodFailure", "Validity"),
     *("Endpoint", "NewEndpoint", "Attempt", "Delivery", "SentRequest", "TestSent", "Redelivery"),

@@ -1,0 +1,179 @@
+"""Profiles of a gateway that takes payments: they show the route, cost it nothing, and end."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from easypay.observability.profiles.model import Profile, Stack, folded, profile, rooted
+from easypay.observability.profiles.page import page
+from easypay.observability.profiles.waits import waits_for
+from harness import ADMIN_KEY, Gateway, Shop, audit, until
+from harness import Stack as Installation
+from harness.commands import run_easypay
+from harness.http import http_client
+
+SALE = "POST /api/v1/payments"
+
+
+async def ask(gateway: Gateway, what: str, seconds: int, **more: Any) -> httpx.Response:
+    async with http_client(headers={"authorization": f"Bearer {ADMIN_KEY}"}) as client:
+        body = {"what": what, "seconds": seconds}
+        url = f"{gateway.url}/api/v1/admin/profiles"
+        return await client.post(url, json=body, timeout=60, **more)
+
+
+async def pay_until(done: asyncio.Event, shop: Shop) -> int:
+    """Pay one after the other. Every payment must succeed."""
+    paid = 0
+    while not done.is_set():
+        await shop.paid()
+        paid += 1
+    return paid
+
+
+async def under_load(shop: Shop, asked: Any) -> Any:
+    done = asyncio.Event()
+    paying = [asyncio.create_task(pay_until(done, shop)) for _ in range(4)]
+    try:
+        return await asked
+    finally:
+        done.set()
+        assert all([await each for each in paying]), "payments went on"
+
+
+def children(pid: int) -> list[str]:
+    return [each.name() for each in psutil.Process(pid).children(recursive=True)]
+
+
+@pytest.mark.parametrize("what", ["cpu", "wait", "memory"])
+async def test_a_profile_under_load_shows_the_route(
+    shop: Shop, gateway: Gateway, shared_stack: Installation, what: str
+) -> None:
+    answer = await under_load(shop, ask(gateway, what, 1))
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert found["pid"] == gateway.pid
+    routed = [stack for stack in found["stacks"] if stack["frames"][:1] == [SALE]]
+    assert routed, found["stacks"][:5]
+    ours = [frame for stack in routed for frame in stack["frames"] if "(easypay/" in frame]
+    assert any("flows.py" in frame for frame in ours)
+    if what == "wait":
+        waits = {stack["frames"][-1] for stack in routed}
+        assert "waits for: processor" in waits
+    assert children(gateway.pid) == []
+    assert await audit(shared_stack, shop, settled=False) == []
+
+
+async def test_one_at_a_time_and_a_client_who_leaves_ends_it(gateway: Gateway) -> None:
+    first = asyncio.create_task(ask(gateway, "cpu", 60))
+
+    async def runs() -> bool:
+        return children(gateway.pid) == ["py-spy"]
+
+    await until(runs, within_s=30)
+    second = await ask(gateway, "wait", 1)
+    assert (second.status_code, second.json()["code"]) == (503, "overloaded")
+    first.cancel()
+    await asyncio.wait([first])
+
+    async def is_over() -> bool:
+        return children(gateway.pid) == []
+
+    await until(is_over, within_s=30)
+    third = await ask(gateway, "wait", 1)
+    assert third.status_code == 200, third.text
+
+
+async def test_a_killed_profiler_is_an_answer_and_the_gateway_goes_on(
+    gateway: Gateway, shop: Shop
+) -> None:
+    asked = asyncio.create_task(ask(gateway, "cpu", 60))
+
+    async def runs() -> bool:
+        return children(gateway.pid) == ["py-spy"]
+
+    await until(runs, within_s=30)
+    (spy,) = psutil.Process(gateway.pid).children()
+    spy.kill()
+    answer = await asked
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["code"] == "not_available"
+    await shop.paid()
+
+
+async def test_a_stop_ends_it_with_what_it_has(second_gateway: Gateway) -> None:
+    asked = asyncio.create_task(ask(second_gateway, "wait", 60))
+
+    async def runs() -> bool:
+        async with http_client(headers={"authorization": f"Bearer {ADMIN_KEY}"}) as client:
+            text = (await client.get(f"{second_gateway.url}/metrics")).text
+        return "easypay_profiles_running 1.0" in text
+
+    await until(runs, within_s=30)
+    os.kill(second_gateway.pid, signal.SIGTERM)
+    answer = await asked
+    assert answer.status_code == 200
+    assert answer.json()["seconds"] < 30
+    assert answer.json()["stacks"]
+
+
+async def test_it_needs_the_admin_key(gateway: Gateway, shop: Shop) -> None:
+    answer = await shop.client.post("/admin/profiles", json={})
+    assert answer.status_code == 401
+
+
+async def test_the_command_writes_one_file_that_needs_nothing_else(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    out = tmp_path / "profile.html"
+    words = ("profile", str(gateway.pid), "--seconds", "1", "--out", str(out))
+    by_pid = await asyncio.to_thread(run_easypay, *words)
+    assert by_pid.code == 0, by_pid.err
+    assert f"samples of process {gateway.pid}." in by_pid.out
+    text = out.read_text()
+    assert not re.search(r"(?:src|href)=|https?://", text)
+    assert f"process {gateway.pid}" in text
+    nobody = await asyncio.to_thread(run_easypay, "profile", "2000000", "--seconds", "1")
+    assert nobody.code == 1
+    assert nobody.err.startswith("easypay: py-spy has no profile of it: ")
+    inside = await asyncio.to_thread(run_easypay, "profile", str(gateway.pid), "--wait")
+    assert "give a gateway's --url" in inside.err
+
+
+def test_stacks_begin_with_the_route_or_the_task() -> None:
+    server = ("main (easypay/__main__.py:3)", "run (asyncio/runners.py:118)")
+    request = (
+        "__call__ (easypay/server/app.py:150)",
+        f"{SALE} (easypay/api/http.py:217)",
+        "f (a:1)",
+    )
+    assert rooted((*server, *request)) == (SALE, "f (a:1)")
+    assert rooted((*server, "run (easypay/events/leader.py:9)")) == (
+        "run (easypay/events/leader.py:9)",
+    )
+    assert rooted(server) == ("the event loop", server[1])
+    assert list(folded("a (b:1);c (d:2) 12\nbroken\n")) == [Stack(("a (b:1)", "c (d:2)"), 12)]
+
+
+def test_what_a_task_waits_for_is_told_by_its_innermost_frame() -> None:
+    frames = ["f (easypay/payments/flows.py:1)", "submit (easypay/db/group_commit.py:2)"]
+    assert waits_for(frames) == "queue: the commit of a group"
+    assert waits_for([*frames, "fetch (asyncpg/connection.py:3)"]) == "database"
+    assert waits_for(["f (elsewhere.py:1)"]) == "an event"
+
+
+def test_no_name_can_leave_the_data_of_the_page() -> None:
+    evil = Stack(("</script><script>alert(1)</script>",), 3)
+    text = page(profile("cpu", 1, 1.0, [evil]))
+    assert "<script>alert" not in text
+    inside = text.partition('type="application/json">')[2].partition("</script>")[0]
+    assert json.loads(inside)["stacks"] == [[list(evil.frames), 3]]
+    assert isinstance(Profile("cpu", "samples", 1, 1.0, []).stacks, list)
