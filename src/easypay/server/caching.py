@@ -17,7 +17,7 @@ from easypay.cache.caches import Caches, PaymentRef
 from easypay.cache.feed_follower import FeedFollower
 from easypay.cache.names import customer_methods_name
 from easypay.cache.shared import SharedCache, shared_by
-from easypay.cache.url import parse
+from easypay.cache.url import CacheUrl, parse
 from easypay.hmac_sha256 import keyed_digest
 from easypay.merchants.vault import Vault
 from easypay.mode import Mode
@@ -44,14 +44,21 @@ def what_tells(
     """
     if not caches.is_on:
         return None
-    if settings.cache_url is None:
+    url = url_of(settings)
+    if url is None:
         return FeedFollower(pool, caches)
-    try:
-        url = parse(settings.cache_url.get_secret_value())
-    except ValueError as error:
-        raise BadCacheUrl(f"EASYPAY_CACHE_URL: {error}") from None
     digest = keyed_digest(vault.derive("shared cache"))
     return shared_by(url, caches, pool, digest, form=ANSWERS_FORM)
+
+
+def url_of(settings: Settings) -> CacheUrl | None:
+    """Return where the shared cache is; None if there is none. Raises BadCacheUrl."""
+    if settings.cache_url is None:
+        return None
+    try:
+        return parse(settings.cache_url.get_secret_value())
+    except ValueError as error:
+        raise BadCacheUrl(f"EASYPAY_CACHE_URL: {error}") from None
 
 
 async def all_told(teller: SharedCache | FeedFollower | None, within_s: float) -> None:

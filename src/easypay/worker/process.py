@@ -28,10 +28,11 @@ from easypay.observability.call_metrics import MeasuredPool, MeasuredProcessor
 from easypay.observability.metrics import Instruments
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import read_process
+from easypay.observability.server_metrics import ServerMetrics
 from easypay.payments.chores import keep_doing, sign_of_life
 from easypay.processors.integration import ClientOptions
 from easypay.processors.registry import installed
-from easypay.server import watching
+from easypay.server import caching, watching
 from easypay.server.background import kept_running
 from easypay.settings import WORKER_POOL_SIZE, Settings
 from easypay.worker import depths, running_out
@@ -171,6 +172,13 @@ def _start(parts: Parts, lists: Sequence[Listed]) -> tuple[list[Loop], list[asyn
         runs["the alerts"] = AlertWatch(parts.pool, sources, ways).run
     if settings.metrics_listen:
         runs["the metrics listener"] = MetricsListener(settings.metrics_listen, metrics_text).run
+    if settings.server_metrics_every_s:
+        runs["the figures of the servers"] = ServerMetrics(
+            parts.pool,
+            instruments,
+            every_s=settings.server_metrics_every_s,
+            cache=caching.url_of(settings),
+        ).run
     tasks = [asyncio.create_task(kept_running(name, run)) for name, run in runs.items()]
     tasks.append(asyncio.create_task(keep_doing(sign_of_life(parts.pool))))
     tasks += watching.start(instruments, parts.pool)
