@@ -348,6 +348,12 @@ class Settings(BaseSettings):
         description="The longest profile that the admin key may take of a gateway; longer ones end "
         "then. 0: none",
     )
+    slow_statement_s: float = Field(
+        default=1.0,
+        ge=0,
+        description="A statement that takes so long is logged with its plan, once in ten minutes "
+        "and without values. 0: none",
+    )
     server_metrics_every_s: float = Field(
         default=15.0,
         ge=0,

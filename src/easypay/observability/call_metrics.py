@@ -137,8 +137,15 @@ class MeasuredPool:
     next caller, and sends the one that has waited longest back to the end.
     """
 
-    def __init__(self, pool: Any, instruments: Instruments) -> None:
+    def __init__(
+        self,
+        pool: Any,
+        instruments: Instruments,
+        saw: Callable[[str, float], None] = lambda sql, took_s: None,
+    ) -> None:
+        """`saw` is told of every statement and how long it took."""
         self._pool = pool
+        self._saw = saw
         self._patience_s: float | None = None
         self._turns = asyncio.Semaphore(pool.get_max_size())
         self._database = instruments.database
@@ -173,7 +180,9 @@ class MeasuredPool:
             try:
                 return await run(sql, *arguments)
             finally:
-                self._database.observe(stopwatch() - begun, summary(sql))
+                took_s = stopwatch() - begun
+                self._database.observe(took_s, summary(sql))
+                self._saw(sql, took_s)
 
 
 _LOCK: Final = r"(?<!FOR )"  # SELECT ... FOR UPDATE changes nothing

@@ -19,6 +19,7 @@ from uuid import UUID
 from easypay import clock, ids
 from easypay.clock import monotonic, rfc3339
 from easypay.db.failures import is_passing
+from easypay.observed import observed
 from easypay.payments import absence_rules, account_lease, witnesses
 from easypay.payments import resolver_rows as store
 from easypay.payments.absence_rules import Look, Schedule
@@ -107,6 +108,7 @@ class AccountPass:
         self._times = times
         self.inconclusive = 0
 
+    @observed("a pass over an account's lists")
     async def run(self, work: AccountWork, account: Account | None) -> None:
         """Look once for everything that is due. `account` is None if it cannot be used."""
         key = work.account

@@ -15,6 +15,7 @@ from easypay.customers.event_purge import purge_objects
 from easypay.db import partitions, set_back
 from easypay.db.failures import is_passing
 from easypay.errors import EasyPayError
+from easypay.observed import observed
 from easypay.payments.duplicate_purge import purge_guards
 from easypay.payments.purge import purge_keys
 
@@ -37,10 +38,11 @@ class Chore(NamedTuple):
 
 async def keep_doing(chore: Chore) -> None:
     """Run a chore again and again until cancelled."""
+    work = observed(chore.name)(chore.work)
     while True:
         try:
             async with asyncio.timeout(chore.limit_s):
-                await chore.work()
+                await work()
         except partitions.MonthsMissing as error:
             log.critical("%s failed; next try in a minute: %s", chore.name, error)
         except Exception as error:

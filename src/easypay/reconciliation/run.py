@@ -29,6 +29,7 @@ from easypay.customers.erasing_payments import COPYING
 from easypay.db.failures import is_passing
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import VaultError
+from easypay.observed import observed
 from easypay.payments.model import PaymentKey
 from easypay.processors.base import Deadline, Processor
 from easypay.processors.books import BookLine, Meaning, Unread, books_of
@@ -164,6 +165,7 @@ class Reconciliation:
         self._directory = directory
         self._changed = changed
 
+    @observed("reconciling an account")
     async def run(
         self, key: bytes, *, span: tuple[datetime, datetime] | None = None
     ) -> Result | None:

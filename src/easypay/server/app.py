@@ -66,6 +66,7 @@ from easypay.observability.call_metrics import MeasuredPool, MeasuredProcessor, 
 from easypay.observability.metrics import Instruments
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import Vitals
+from easypay.observability.slow_statements import SlowStatements
 from easypay.payments import queue_rows, search_of_unknown, statements
 from easypay.payments.chores import (
     Chore,
@@ -237,7 +238,7 @@ class Gateway:
             listener = MetricsListener(settings.metrics_listen, metrics_text)
             run = kept_running("the metrics listener", listener.run)
             self._tasks.append(asyncio.create_task(run))
-        self._tasks += watching.start(self._instruments, self._pool)
+        self._tasks += watching.start(self._instruments, self._pool, self._slow)
         _spare_the_collector()
 
     async def _open_database(self) -> None:
@@ -245,7 +246,8 @@ class Gateway:
         settings = self.settings
         dsn = settings.database_url.get_secret_value()
         pool = await open_pool(dsn, size=settings.database_pool_size)
-        self._pool = MeasuredPool(pool, self._instruments)
+        self._slow = SlowStatements(settings.slow_statement_s)
+        self._pool = MeasuredPool(pool, self._instruments, self._slow.saw)
         async with self._pool.acquire() as connection:
             await require_schema(connection)
             await set_back.check_at_start(connection)
@@ -288,7 +290,7 @@ class Gateway:
             name="questions",
             wanted=wanted,
         )
-        measured = MeasuredPool(questions, self._instruments)
+        measured = MeasuredPool(questions, self._instruments, self._slow.saw)
         return ReadPlace(
             name=name,
             dsn=dsn,
@@ -650,6 +652,7 @@ class Gateway:
 
     def _watch_reading(self, sql: str, took_s: float) -> None:
         self._instruments.database.observe(took_s, summary(sql))
+        self._slow.saw(sql, took_s)
 
     async def _why_not_ready(self) -> str | None:
         if self.draining:

@@ -29,6 +29,7 @@ from easypay.observability.metrics import Instruments
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import read_process
 from easypay.observability.server_metrics import ServerMetrics
+from easypay.observability.slow_statements import SlowStatements
 from easypay.payments.chores import keep_doing, sign_of_life
 from easypay.processors.integration import ClientOptions
 from easypay.processors.registry import installed
@@ -102,8 +103,9 @@ async def parts_of(settings: Settings) -> Parts:
         failpoints.shift_clock(settings.clock_file)
     instruments = Instruments(settings.metrics_dir)
     dsn = settings.database_url.get_secret_value()
+    slow = SlowStatements(settings.slow_statement_s)
     pool = MeasuredPool(
-        await open_pool(dsn, size=WORKER_POOL_SIZE, name="worker pool"), instruments
+        await open_pool(dsn, size=WORKER_POOL_SIZE, name="worker pool"), instruments, slow.saw
     )
     try:
         async with pool.acquire() as connection:
@@ -127,6 +129,7 @@ async def parts_of(settings: Settings) -> Parts:
         settings=settings,
         pool=pool,
         instruments=instruments,
+        slow=slow,
         vault=vault,
         directory=Directory(
             pool.for_clients(settings.database_patience_s),
@@ -181,5 +184,5 @@ def _start(parts: Parts, lists: Sequence[Listed]) -> tuple[list[Loop], list[asyn
         ).run
     tasks = [asyncio.create_task(kept_running(name, run)) for name, run in runs.items()]
     tasks.append(asyncio.create_task(keep_doing(sign_of_life(parts.pool))))
-    tasks += watching.start(instruments, parts.pool)
+    tasks += watching.start(instruments, parts.pool, parts.slow)
     return list(loops.values()), tasks

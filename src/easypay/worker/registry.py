@@ -16,6 +16,7 @@ from easypay.merchants.directory import Directory
 from easypay.merchants.vault import Vault
 from easypay.notifications.store import NOTIFICATIONS
 from easypay.observability.metrics import Instruments
+from easypay.observability.slow_statements import SlowStatements
 from easypay.payments.queue_rows import QUEUED
 from easypay.server.open_files import SPARE_FILES, allow_files
 from easypay.settings import Settings
@@ -36,6 +37,7 @@ class Parts(NamedTuple):
     settings: Settings
     pool: Any
     instruments: Instruments
+    slow: SlowStatements
     vault: Vault
     directory: Directory
     processors: Mapping[str, Any]
