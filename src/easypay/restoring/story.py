@@ -15,6 +15,7 @@ import msgspec
 from easypay import ids
 from easypay.mode import Mode
 from easypay.payment_details import PaymentDetails
+from easypay.payments.begin import new_operation
 from easypay.payments.model import Kind, Operation, Payment, State, Status
 from easypay.processors.base import (
     Account,
@@ -188,17 +189,5 @@ def unknown_operation(
     payment: Payment, operation_id: UUID, kind: Kind, amount: int, parent: str | None
 ) -> Operation:
     """Return an operation whose outcome is to be recorded."""
-    return Operation(
-        merchant_id=payment.merchant_id,
-        id=operation_id,
-        payment_id=payment.id,
-        mode=payment.mode,
-        kind=kind,
-        state=State.UNKNOWN,
-        attempt=1,
-        amount_minor=amount,
-        currency=payment.currency,
-        reference=ids.reference(operation_id),
-        parent_transaction_id=parent,
-        begun_at=ids.moment_of(operation_id),
-    )
+    begun = new_operation(payment, operation_id, kind, amount, ids.moment_of(operation_id))
+    return msgspec.structs.replace(begun, state=State.UNKNOWN, parent_transaction_id=parent)
