@@ -24,6 +24,8 @@ EXPONENT: Final[dict[str, int]] = {
     code: exponent for exponent, codes in _EXPONENTS.items() for code in codes.split()
 }
 """The number of decimals of a currency, by its ISO 4217 code."""
+WHOLE_CURRENCIES: Final = [code for code, exponent in EXPONENT.items() if exponent == 0]
+THOUSANDTHS: Final = [code for code, exponent in EXPONENT.items() if exponent == 3]
 
 MAX_MINOR: Final = 99_999_999_999
 """The largest amount the API takes, in minor units: far below bigint, above any card limit."""

@@ -1,9 +1,14 @@
 """Banks take money back weeks after it was paid out: the books of that day are read again, each
 payment is told once, and a statement of a time that is over stays as it was."""
 
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
+from easypay.processors import books as interface
+from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.settlement.statements import Line, Question, statement_of
 from harness import AMEX, card
 
@@ -88,3 +93,98 @@ async def test_what_banks_take_back_after_sixty_days(books: Reconciled) -> None:
     }
     assert left == []
     assert await books.breaks() == []
+
+
+class _Bounced:
+    """The books of a processor that shows a return as a transaction of its own, in a batch of its
+    own. What it returns goes on being shown as settled."""
+
+    def __init__(
+        self, books: interface.Books, original: str, batch: interface.SettledBatch
+    ) -> None:
+        self._books = books
+        self._original = original
+        self._batch = batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._books, name)
+
+    async def batches(self, *whose: Any) -> Sequence[interface.SettledBatch] | interface.Unread:
+        found = await self._books.batches(*whose)
+        return found if isinstance(found, interface.Unread) else [*found, self._batch]
+
+    async def batch(
+        self, account: Any, batch_id: str, *more: Any
+    ) -> AsyncIterator[Sequence[interface.BookLine] | interface.Unread]:
+        if batch_id == self._batch.batch_id:
+            found = await self.transaction(account, RETURN, *more)
+            yield found if isinstance(found, interface.Unread) else [found.line]
+            return
+        async for page in self._books.batch(account, batch_id, *more):
+            yield page
+
+    async def transaction(
+        self, account: Any, transaction_id: str, *more: Any
+    ) -> interface.BookedTransaction | interface.Unread:
+        if transaction_id != RETURN:
+            return await self._books.transaction(account, transaction_id, *more)
+        found = await self._books.transaction(account, self._original, *more)
+        assert isinstance(found, interface.BookedTransaction)
+        at = self._batch.settled_at
+        return found._replace(
+            line=found.line._replace(
+                transaction_id=RETURN, status="returnedItem", meaning="returned"
+            ),
+            parent_id=self._original,
+            batch_id=self._batch.batch_id,
+            settled_at=at,
+            returned_items=[interface.ReturnedItem("1", "R01", "Insufficient funds", at)],
+        )
+
+
+RETURN = "99000000001"
+
+
+@pytest.mark.parametrize("read_before", [True, False])
+async def test_a_return_with_an_id_of_its_own_belongs_to_what_it_returns(
+    books: Reconciled, read_before: bool
+) -> None:
+    by_bank = await books.shop.paid(90_00, payment_method=BANK)
+    began = await books.stack.value("SELECT db_now() - interval '1 hour'")
+    await books.settle()
+    if read_before:
+        await books.run()
+    await books.time.advance(10 * DAY_S)
+    now = await books.stack.value("SELECT db_now() - interval '1 hour'")
+    batch = interface.SettledBatch(
+        batch_id="99",
+        settled_at=now,
+        state="settledSuccessfully",
+        closed=True,
+        method="bank_account",
+        statistics=[interface.BrandFigures(brand="eCheck", returned_minor=90_00, returns=1)],
+    )
+    processor = AuthorizeNet()
+    processor.books = _Bounced(processor.books, await books.transaction(by_bank), batch)  # type: ignore[assignment]
+    try:
+        for _ in range(2):
+            result = await books.reading(processor).run(await books.account())
+            assert result is not None
+            assert (result.failure, result.new_breaks) == (None, {})
+            # As if a chargeback had changed the sums of each batch: all are read again.
+            await books.stack.fetch("UPDATE settled_batches SET read_at = NULL")
+        await books.reading(processor).run(await books.account())
+    finally:
+        await processor.close()
+    events = await books.shop.all(f"/payments/{by_bank['id']}/events")
+    assert [event["type"] for event in events] == [
+        *("payment.captured", "payment.settled", "payment.returned")
+    ]
+    shown = await books.shop.payment(by_bank["id"])
+    assert shown["settlement_state"] == "returned"
+    ((code, became),) = await books.stack.fetch(
+        "SELECT code, became FROM settlement_changes WHERE account = $1", await books.account()
+    )
+    assert (code, became) == ("R01", "returned")
+    sums, left, _ = await statement(books, began, began + timedelta(days=30))
+    assert (sums, left) == ({"echeck": (90_00, 0, 90_00, 0, 0, 0)}, [])

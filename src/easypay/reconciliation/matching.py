@@ -17,7 +17,7 @@ from uuid import UUID
 
 from easypay import ids
 from easypay.db.partitions import within_months
-from easypay.money import EXPONENT
+from easypay.money import THOUSANDTHS, WHOLE_CURRENCIES
 from easypay.processors.books import MOVED
 from easypay.reconciliation.spool import Spool
 
@@ -29,8 +29,6 @@ _JUST_NOW: Final = timedelta(minutes=5)
 """How long before a list is read what we did may be missing in it."""
 _LONGEST_LIFE: Final = timedelta(days=400)
 """A refund's payment is not older than that."""
-_WHOLE_CURRENCIES: Final = [code for code, exponent in EXPONENT.items() if exponent == 0]
-_THOUSANDTHS: Final = [code for code, exponent in EXPONENT.items() if exponent == 3]
 
 _TABLE: Final = """
     CREATE TEMPORARY TABLE book_matches (
@@ -160,9 +158,18 @@ _OUR_SIDE: Final = (
 )
 
 
+_WHAT_BECAME: Final = ("settlement_state", "change_code", "change_message", "changed_at")
+
+
 def _kept(name: str) -> str:
     """Return what a column becomes. What we knew once is not forgotten with our own rows, which may
-    be in the archive."""
+    be in the archive. Nor is a return that another transaction told of: the transaction itself goes
+    on saying what it said before."""
+    if name in _WHAT_BECAME:
+        return (
+            "CASE WHEN excluded.settlement_state = 'settled' AND s.status = excluded.status"
+            f" THEN s.{name} ELSE excluded.{name} END"
+        )
     if name not in _OUR_SIDE:
         return f"excluded.{name}"
     return (
@@ -173,20 +180,23 @@ def _kept(name: str) -> str:
 
 _KEPT: Final = ", ".join(_kept(name.strip()) for name in _OURS.split(","))
 # Money of ours that two batches show counts in the one that was read first: it came once. What
-# became of it may be told by either.
+# became of it may be told by either. A return that is a transaction of its own is a line of the
+# batch of what it returns (`spool`).
 _KEEP: Final = f"""
     INSERT INTO settled_transactions AS s (account, batch_id, transaction_id, {_OURS})
-    SELECT DISTINCT ON (m.transaction_id) $1, $2, m.transaction_id, m.kind, m.status, m.meaning,
-           m.reference, m.amount_minor, m.currency, m.card_brand, m.last4, m.submitted_at,
-           m.settled_at, m.merchant_id, m.mode, m.payment_id, m.operation_id, m.order_reference,
-           m.change_code, m.change_message, m.changed_at
+    SELECT DISTINCT ON (m.batch_id, m.transaction_id) $1, m.batch_id, m.transaction_id, m.kind,
+           m.status, m.meaning, m.reference, m.amount_minor, m.currency, m.card_brand, m.last4,
+           m.submitted_at, m.settled_at, m.merchant_id, m.mode, m.payment_id, m.operation_id,
+           m.order_reference, m.change_code, m.change_message, m.changed_at
       FROM book_matches m
-     WHERE m.n >= $4 AND m.n < $5 AND m.meaning = ANY($3::text[]) AND m.kind IS NOT NULL
+     WHERE m.n >= $3 AND m.n < $4 AND m.meaning = ANY($2::text[]) AND m.kind IS NOT NULL
+       AND m.batch_id IS NOT NULL AND m.settled_at IS NOT NULL
        AND NOT EXISTS (SELECT FROM settled_transactions other
                         WHERE other.merchant_id = m.merchant_id
                           AND other.payment_id = m.payment_id AND other.account = $1
-                          AND other.transaction_id = m.transaction_id AND other.batch_id <> $2)
-     ORDER BY m.transaction_id
+                          AND other.transaction_id = m.transaction_id
+                          AND other.batch_id <> m.batch_id)
+     ORDER BY m.batch_id, m.transaction_id
     ON CONFLICT (account, batch_id, transaction_id) DO UPDATE SET ({_OURS}) =
         ROW ({_KEPT})
      WHERE ({", ".join(f"s.{name.strip()}" for name in _OURS.split(","))})
@@ -197,10 +207,11 @@ _BECAME: Final = """
        SET status = m.status, settlement_state = m.meaning, change_code = m.change_code,
            change_message = m.change_message, changed_at = m.changed_at
       FROM book_matches m
-     WHERE m.n >= $4 AND m.n < $5 AND m.meaning = ANY($3::text[]) AND m.kind IS NOT NULL
+     WHERE m.n >= $3 AND m.n < $4 AND m.meaning = ANY($2::text[]) AND m.kind IS NOT NULL
        AND m.meaning <> 'settled' AND m.meaning <> other.settlement_state
        AND other.merchant_id = m.merchant_id AND other.payment_id = m.payment_id
-       AND other.account = $1 AND other.transaction_id = m.transaction_id AND other.batch_id <> $2
+       AND other.account = $1 AND other.transaction_id = m.transaction_id
+       AND other.batch_id IS DISTINCT FROM m.batch_id
 """
 # Ours came after the batch was read: a month out of the archive, an operation that was restored.
 _EXPLAIN: Final = f"""
@@ -242,8 +253,8 @@ async def match(connection: Any, spool: Spool, account: Account, read_began_at: 
             first + CHUNK,
             read_began_at,
             account.known_since,
-            _WHOLE_CURRENCIES,
-            _THOUSANDTHS,
+            WHOLE_CURRENCIES,
+            THOUSANDTHS,
             _JUST_NOW,
             OLD_AFTER,
         )
@@ -269,4 +280,4 @@ async def keep(
         await connection.execute(_GONE, account.key, batch_id, moved)
     for first in range(0, spool.lines, CHUNK):
         for statement in (_KEEP, _BECAME):
-            await connection.execute(statement, account.key, batch_id, moved, first, first + CHUNK)
+            await connection.execute(statement, account.key, moved, first, first + CHUNK)

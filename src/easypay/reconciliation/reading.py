@@ -18,7 +18,14 @@ import msgspec
 
 from easypay.processors.base import Account as ProcessorAccount
 from easypay.processors.base import Deadline
-from easypay.processors.books import MOVED, BookLine, Books, SettledBatch, Unread
+from easypay.processors.books import (
+    MOVED,
+    BookedTransaction,
+    BookLine,
+    Books,
+    SettledBatch,
+    Unread,
+)
 from easypay.reconciliation.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -80,18 +87,29 @@ class Reader(NamedTuple):
         said: dict[str, BookLine | Unread] = {}
 
         async def one(transaction_id: str) -> None:
+            original: BookedTransaction | Unread | None = None
             async with room:
-                found = await self.books.transaction(
-                    self.account, transaction_id, self.currency, Deadline(monotonic() + ASK_S)
-                )
+                found = await self._transaction(transaction_id)
+                if not isinstance(found, Unread) and (returned := _returned_by(found)):
+                    original = await self._transaction(returned)
             if isinstance(found, Unread):
                 said[transaction_id] = found
+            elif isinstance(original, Unread) and not original.absent:
+                said[transaction_id] = original
             else:
                 said[transaction_id] = found.line
-                spool.add_asked(found, batch_id, settled_at)
+                if isinstance(original, BookedTransaction):
+                    spool.add_returned(original, found)
+                else:
+                    spool.add_asked(found, batch_id, settled_at)
 
         await asyncio.gather(*map(one, dict.fromkeys(transaction_ids)))
         return said
+
+    async def _transaction(self, transaction_id: str) -> BookedTransaction | Unread:
+        return await self.books.transaction(
+            self.account, transaction_id, self.currency, Deadline(monotonic() + ASK_S)
+        )
 
     async def _fill(
         self,
@@ -117,6 +135,13 @@ class Reader(NamedTuple):
                 if failed is not None:
                     return failed
         return None
+
+
+def _returned_by(found: BookedTransaction) -> str | None:
+    """Return the transaction that a bank's return with an id of its own returns. None: it is none,
+    or it is itself what was returned, a refund too."""
+    own = found.line.meaning != "returned" or found.asked == "refund"
+    return None if own or found.parent_id == found.line.transaction_id else found.parent_id
 
 
 # rows ------------------------------------------------------------------------------------------

@@ -77,15 +77,23 @@ class Spool:
     ) -> None:
         """Add a transaction that was asked about by itself: it is as it is now. Its batch is the
         one whose list shows it, if that is known."""
-        item = found.returned_items[-1] if found.returned_items else None
         self._add(
             found.line,
             batch_id or found.batch_id,
             settled_at or found.settled_at,
             True,
-            b""
-            if item is None
-            else field.text(item.code) + field.text(item.message) + _moment(item.at),
+            _change(found),
+        )
+
+    def add_returned(self, original: BookedTransaction, by: BookedTransaction) -> None:
+        """Add a transaction that another one has returned. It keeps its own status, which may say
+        nothing of it, and its batch."""
+        self._add(
+            original.line._replace(meaning=by.line.meaning),
+            original.batch_id,
+            original.settled_at,
+            True,
+            _change(by) or field.NULL + field.NULL + _moment(by.line.submitted_at),
         )
 
     def _add(
@@ -143,6 +151,14 @@ class Spool:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _change(found: BookedTransaction) -> bytes:
+    """Return the bank's code and words and its time; nothing if they are not told."""
+    if not found.returned_items:
+        return b""
+    item = found.returned_items[-1]
+    return field.text(item.code) + field.text(item.message) + _moment(item.at)
 
 
 def _moment(value: datetime | None) -> bytes:
