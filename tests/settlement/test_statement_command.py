@@ -94,6 +94,36 @@ async def test_a_statement_adds_up_to_what_the_processor_says(
     assert "unexplained_charge: 1, 45.00 USD" in wrong.out
 
 
+async def test_a_batch_of_two_currencies_is_compared_in_the_processor_s_unit(
+    shared_stack: Stack,
+) -> None:
+    """Its list names no currency, so its sums are hundredths of whatever was charged."""
+    shop = await shared_stack.shop(shared_stack.only_gateway, currencies=("USD", "JPY"))
+    try:
+        await shop.paid(2500)
+        await shop.paid(1000, currency="JPY")
+        await settled(shared_stack, shop)
+        found = (await statement(shared_stack, shop, "--by", "currency", "--json")).data
+    finally:
+        await shop.client.aclose()
+    assert (found["batches_compared"], found["differences"], found["open"]) == (1, [], [])
+    assert [(line["currency"], line["net"]) for line in found["lines"]] == [
+        ("JPY", 1000),
+        ("USD", 2500),
+    ]
+
+
+async def test_an_account_that_was_never_read_is_named(shared_stack: Stack, shop: Shop) -> None:
+    await shop.paid(2500)
+    found = (await statement(shared_stack, shop, "--json")).data
+    assert found["open"] == [
+        {"what": "books_never_read", "count": 1, "amount": None, "currency": None}
+    ]
+    assert "books_never_read: 1" in (await statement(shared_stack, shop)).out
+    await settled(shared_stack, shop)
+    assert (await statement(shared_stack, shop, "--json")).data["open"] == []
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

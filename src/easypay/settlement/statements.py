@@ -12,6 +12,8 @@ from uuid import UUID
 
 import msgspec
 
+from easypay.money import THOUSANDTHS, WHOLE_CURRENCIES
+
 Runner = Any
 
 DIMENSIONS: Final[Mapping[str, str]] = {
@@ -152,16 +154,23 @@ _MOVES: Final = """
      WHERE c.found_at >= $1 AND c.found_at < $2
        AND ($4::uuid IS NULL OR s.merchant_id = $4) AND ($5::text IS NULL OR s.mode = $5)
 """
-# A batch is compared whole: its account may have several merchants.
-_BATCHES: Final = """
+_HUNDREDTHS: Final = """CASE WHEN a.currency IS NOT NULL THEN s.amount_minor
+                WHEN s.currency = ANY($4::text[]) THEN s.amount_minor * 100
+                WHEN s.currency = ANY($5::text[]) THEN s.amount_minor / 10
+                ELSE s.amount_minor END"""
+# A batch is compared whole: its account may have several merchants. If it has several currencies,
+# too, the processor's sums are hundredths of whatever was charged.
+_BATCHES: Final = f"""
     SELECT b.batch_id, b.read_at IS NOT NULL AS is_read, b.statistics,
            count(*) FILTER (WHERE s.kind = 'charge') AS charges,
-           coalesce(sum(s.amount_minor) FILTER (WHERE s.kind = 'charge'), 0)::bigint
+           coalesce(sum({_HUNDREDTHS}) FILTER (WHERE s.kind = 'charge'), 0)::bigint
                AS charged_minor,
            count(*) FILTER (WHERE s.kind = 'refund') AS refunds,
-           coalesce(sum(s.amount_minor) FILTER (WHERE s.kind = 'refund'), 0)::bigint
+           coalesce(sum({_HUNDREDTHS}) FILTER (WHERE s.kind = 'refund'), 0)::bigint
                AS refunded_minor
-      FROM settled_batches b LEFT JOIN settled_transactions s USING (account, batch_id)
+      FROM settled_batches b
+      LEFT JOIN account_books a USING (account)
+      LEFT JOIN settled_transactions s USING (account, batch_id)
      WHERE b.settled_at >= $1 AND b.settled_at < $2
        AND ($3::uuid IS NULL OR b.account IN
             (SELECT account FROM processor_logins WHERE merchant_id = $3))
@@ -182,6 +191,12 @@ _UNREAD: Final = """
        AND ($2::uuid IS NULL OR account IN
             (SELECT account FROM processor_logins WHERE merchant_id = $2))
 """
+_NEVER_READ: Final = """
+    SELECT count(DISTINCT l.account) FROM processor_logins l
+     WHERE l.created_at < $1 AND ($2::uuid IS NULL OR l.merchant_id = $2)
+       AND ($3::text IS NULL OR l.mode = $3)
+       AND NOT EXISTS (SELECT FROM account_books a WHERE a.account = l.account)
+"""
 
 
 async def statement_of(
@@ -195,14 +210,19 @@ async def statement_of(
             currency = each.of["currency"]
             totals[currency] = each.sums + totals.get(currency, NOTHING)
             line(each)
-        batches = await connection.fetch(_BATCHES, since, until, question.merchant_id)
+        batches = await connection.fetch(
+            _BATCHES, since, until, question.merchant_id, WHOLE_CURRENCIES, THOUSANDTHS
+        )
         breaks = await connection.fetch(_BREAKS, until, question.merchant_id, question.mode)
         unread = await connection.fetchval(_UNREAD, until, question.merchant_id)
+        never = await connection.fetchval(_NEVER_READ, until, question.merchant_id, question.mode)
     left = [Open(*row) for row in breaks]
     if not_read := sum(not row["is_read"] for row in batches):
         left.append(Open("batches_not_read", not_read))
     if unread:
         left.append(Open("books_not_read", unread))
+    if never:
+        left.append(Open("books_never_read", never))
     compared = [row for row in batches if row["is_read"]]
     differences = [each for row in compared for each in _differences(row)]
     return Statement(totals, len(compared), differences, left)
