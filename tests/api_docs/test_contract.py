@@ -17,7 +17,7 @@ from harness import ADMIN_KEY, Stack, audit
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = examples(2, 3)
-LONGEST_S = 120 + 10 * EXAMPLES
+LONGEST_S = 360 + 10 * EXAMPLES
 
 
 @pytest.mark.breadth

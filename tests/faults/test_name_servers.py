@@ -20,7 +20,7 @@ async def test_payments_go_on_while_the_name_server_fails(
     async with dns_serving() as dns, stack_over(cluster, template, simulator, tmp_path) as stack:
         host, port = dns.address
         gateway = await stack.gateway(
-            **QUICK | {"not_sent_ends_after_s": "30"},
+            **QUICK | {"not_sent_ends_after_s": "30", "processor_deadline_s": "10"},
             authorize_net_test_url=f"http://{NAME}:{simulator.port}/xml/v1/request.api",
             processor_resolver=f"{host}:{port}",
         )
