@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from easypay.observability.profiles import memory
 from easypay.observability.profiles.model import Profile, Stack, folded, profile, rooted
 from easypay.observability.profiles.page import page
 from easypay.observability.profiles.waits import waits_for
@@ -61,6 +62,9 @@ async def test_a_profile_under_load_shows_the_route(
     assert answer.status_code == 200, answer.text
     found = answer.json()
     assert found["pid"] == gateway.pid
+    if what == "memory":  # what a sale keeps is little: see the test of memory
+        assert found["unit"] == "bytes"
+        return
     routed = [stack for stack in found["stacks"] if stack["frames"][:1] == [SALE]]
     assert routed, found["stacks"][:5]
     ours = [frame for stack in routed for frame in stack["frames"] if "(easypay/" in frame]
@@ -70,6 +74,23 @@ async def test_a_profile_under_load_shows_the_route(
         assert "waits for: processor" in waits
     assert children(gateway.pid) == []
     assert await audit(shared_stack, shop, settled=False) == []
+
+
+async def test_memory_is_shown_by_the_line_that_kept_it() -> None:
+    kept: list[bytes] = []
+
+    async def keep() -> None:
+        while True:
+            kept.append(bytes(100_000))
+            await asyncio.sleep(0.01)
+
+    keeping = asyncio.create_task(keep())
+    found = await memory.take(0.5, asyncio.Event())
+    keeping.cancel()
+    line = keep.__code__.co_firstlineno + 2
+    largest = found.stacks[0]
+    assert largest.frames[-1] == f"keep (observability/test_profiles.py:{line})"
+    assert largest.value >= 100_000
 
 
 async def test_one_at_a_time_and_a_client_who_leaves_ends_it(gateway: Gateway) -> None:

@@ -38,7 +38,7 @@ async def take(seconds: float, stop: asyncio.Event) -> Profile:
         try:
             tracker = memray.Tracker(
                 destination=memray.FileDestination(file, overwrite=True),
-                trace_python_allocators=True,
+                trace_python_allocators=False,
                 file_format=memray.FileFormat.AGGREGATED_ALLOCATIONS,
             )
             await _begin(tracker)
