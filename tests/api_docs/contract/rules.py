@@ -43,6 +43,7 @@ FIELDS = {
     "contradiction": "two fields together",
     "range_too_long": "two parameters together",
     "unknown_processor": "which processors there are depends on what is installed",
+    "not_available": "no profile is taken here: the operator has turned them off",
     "refused_by_processor": "the processor is asked whether it accepts the credentials",
 }
 
