@@ -39,7 +39,8 @@ class Series(msgspec.Struct, frozen=True):
 
     def as_promtool(self) -> dict[str, str]:
         labels = ", ".join(f'{name}="{value}"' for name, value in self.labels.items())
-        values = " ".join("_" if math.isnan(each) else f"{each:.15g}" for each in self.values)
+        # A scrape without the series ends it at once; promtool would keep it for five minutes.
+        values = " ".join("stale" if math.isnan(each) else f"{each:.15g}" for each in self.values)
         return {"series": f"{self.metric}{{{labels}}}", "values": values}
 
 

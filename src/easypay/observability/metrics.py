@@ -15,6 +15,8 @@ SECONDS: Final = (
     0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 )  # fmt: skip
 """OpenTelemetry's buckets, finer around the targets."""
+_MONEY: Final = ("authorize", "sale", "capture", "void", "refund")
+_OUTCOMES: Final = ("approved", "declined", "rejected", "held_for_review", "not_sent", "unknown")
 SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 
@@ -85,6 +87,11 @@ class Instruments:
             "operation",
             "outcome",
         )
+        for (
+            operation
+        ) in _MONEY:  # Prometheus sees no increase in a series that begins with its count
+            for outcome in _OUTCOMES:
+                self.operations.add(operation, outcome, by=0)
         self.possible_duplicates = registry.counter(
             "easypay_possible_duplicates_total",
             "Payments that looked like an earlier one, by what became of them.",
@@ -277,6 +284,8 @@ class Instruments:
             "Approved charges that were looked at: whether their notification has come.",
             "result",
         )
+        for result in ("came", "missed"):
+            self.notifications_expected.add(result, by=0)
 
     def _for_unknown_outcomes(self, registry: Registry) -> None:
         self.unknown = registry.gauge(
