@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from easypay.alerts.model import Burn, Level, Rise, Rule, Select, Share, Stands
+from easypay.alerts.model import Burn, Level, Missing, Rise, Rule, Select, Share, Stands
 from easypay.alerts.prometheus import annotations_of, labels_of
 from easypay.alerts.table import FACTS, RULES
 from easypay.alerts.targets import WINDOWS
@@ -101,6 +101,8 @@ def series(rule: Rule, *, fires: bool) -> list[Series]:
             return [_of(when.of, values)]
         case Share():
             return _with_share(when, when.above * (1.1 if fires else 0.9))
+        case Missing():
+            return [] if fires else [_of(when.of, [0.0] * (STEPS + 1))]
         case Stands():
             return [_of(when.beside, growing(4)), _of(when.of, growing(0 if fires else 1))]
         case Burn():

@@ -37,8 +37,8 @@ def test_a_rule_holds_on_what_it_is_for_and_not_just_below(rule: Rule) -> None:
 
 
 def test_only_what_looks_further_back_than_an_hour_needs_prometheus() -> None:
-    assert set(FACTS) <= set(JUDGED)
-    assert {rule.key for rule in set(RULES) - set(JUDGED)} == {
+    assert {rule.name for rule in set(FACTS) - set(JUDGED)} == {"EasyPayNoWorker"}
+    assert {rule.key for rule in set(RULES) - set(FACTS) - set(JUDGED)} == {
         rule.key for rule in RULES if rule.key[-2:] in (" 6", " 3", " 1")
     }
 

@@ -14,6 +14,8 @@ import msgspec
 from row_builders import approved, begun, month, new_payment, refund_of
 
 from easypay import clock, ids
+from easypay.alerts import store as alert_store
+from easypay.alerts.states import State
 from easypay.batches import claims as batch_claims
 from easypay.batches import removal as batch_removal
 from easypay.batches import store as batch_store
@@ -84,6 +86,7 @@ from easypay.webhooks import endpoints, fan_out
 from easypay.webhooks import log as webhook_log
 from easypay.webhooks import queue as webhook_queue
 from easypay.webhooks.model import Back
+from easypay.worker import running_out
 from plans import book_rows, customer_rows, notification_rows, settlement_rows
 from plans.explain import EXPLAINING, Explainer, Found, parents_of
 from plans.world import ACCOUNT, World
@@ -1011,7 +1014,24 @@ async def count_errors(w: World) -> None:
     assert await error_kinds.kinds(w.connection, 50)
 
 
+async def tell_alerts(w: World) -> None:
+    moment = datetime.now(UTC)
+    states = [State("EasyPayDown", f"pay-{n}", moment, moment, 0.0) for n in range(3)]
+    await alert_store.write(w.connection, states, [])
+    assert len(await alert_store.load(w.connection)) == 3
+    await alert_store.write(w.connection, states, [("EasyPayDown", f"pay-{n}") for n in range(3)])
+
+
+async def first_key_that_ends(w: World) -> None:
+    await w.connection.fetchval(running_out.KEYS)
+
+
 CHORES: Final = (
+    Case("write and read what alerts were told", tell_alerts, uses=("alert_states_pkey",),
+         reads_whole=("alert_states",), sorts=100,
+         because="a few dozen rows, which a new leader reads once"),
+    Case("look which API key ends first", first_key_that_ends, reads_whole=("api_keys",),
+         buffers=2_000, because="a few rows for each merchant, once a minute"),
     Case("count errors by their kind", count_errors, uses=("error_kinds_pkey",),
          reads_whole=("error_kinds",),
          because="it has at most 500 rows, which are read only for a person or a new kind"),

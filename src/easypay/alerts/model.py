@@ -202,6 +202,28 @@ class Stands(msgspec.Struct, frozen=True):
         return {"": others} if stands else {}
 
 
+class Missing(msgspec.Struct, frozen=True):
+    """Gateways answer the scrape, and nobody shows this metric: who measures it does not run."""
+
+    of: Select
+
+    @property
+    def promql(self) -> str:
+        gateways = 'count(up{job="easypay"} == 1) > 0'
+        return f"{gateways} unless count({self.of.promql()}) > 0"
+
+    @property
+    def selects(self) -> tuple[Select, ...]:
+        return (self.of, Select("up", (("job", "=", "easypay"),)))
+
+    @property
+    def longest_s(self) -> int:
+        return HISTORY_S + 1  # a worker that judges is itself a worker that runs
+
+    def holds(self, history: History) -> Found:
+        return {} if history.latest(self.of) else {"": 0.0}
+
+
 class Objective(msgspec.Struct, frozen=True):
     """A target: all but `budget` (a share of 1) of what is counted is good."""
 
@@ -258,7 +280,7 @@ class Burn(msgspec.Struct, frozen=True):
         return {"": shares[0]} if min(shares) > self.limit and enough else {}
 
 
-Condition = Level | Rise | Share | Stands | Burn
+Condition = Level | Rise | Share | Stands | Missing | Burn
 
 
 class Rule(msgspec.Struct, frozen=True):

@@ -31,15 +31,20 @@ async def save(
     async with pool.acquire() as connection, connection.transaction():
         if not await hold(connection, lease, token):
             return False
-        for key in remove:
-            await connection.execute(_REMOVE, *key)
-        for s in put:
-            await connection.execute(
-                _PUT,
-                *(s.rule, s.series, s.since, s.seen_at, s.value),
-                *(s.firing_at, s.over_at, s.told, s.told_over),
-            )
+        await write(connection, put, remove)
     return True
+
+
+async def write(connection: Any, put: Sequence[State], remove: Sequence[Key]) -> None:
+    """Write and remove rows."""
+    for key in remove:
+        await connection.execute(_REMOVE, *key)
+    for s in put:
+        await connection.execute(
+            _PUT,
+            *(s.rule, s.series, s.since, s.seen_at, s.value),
+            *(s.firing_at, s.over_at, s.told, s.told_over),
+        )
 
 
 def differences(

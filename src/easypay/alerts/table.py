@@ -6,7 +6,7 @@ judges by itself, and in the tests that let it fire. docs/monitoring.md says whi
 
 from typing import Final
 
-from easypay.alerts.model import Counts, Level, Rise, Rule, Select, Share, Stands
+from easypay.alerts.model import Counts, Level, Missing, Rise, Rule, Select, Share, Stands
 from easypay.alerts.targets import burns
 
 _OPERATIONS: Final = "easypay_payment_operations_total"
@@ -167,6 +167,21 @@ FACTS: Final[tuple[Rule, ...]] = (
         "processor's "
         "reports lag by more than that.",
         over="an hour has passed without another.",
+    ),
+    Rule(
+        name="EasyPayNoWorker",
+        severity="page",
+        when=Missing(Select("easypay_work_rows")),
+        lasts="1m",
+        summary="no worker shows its metrics",
+        means="No worker runs, or none is scraped. Webhooks, queued payments, batches and the "
+        "books wait; "
+        "payments are taken.",
+        look="Does `easypay worker` run anywhere? It shows its metrics with "
+        "`EASYPAY_METRICS_DIR` or "
+        "`EASYPAY_METRICS_LISTEN`.",
+        do="Start one. Nothing is lost: it does what has waited.",
+        over="`easypay_work_rows` is there again.",
     ),
     Rule(
         name="EasyPayWorkWaits",

@@ -81,6 +81,7 @@ INDEXES: Final[Mapping[str, Index]] = {
     **_of("account_webhooks", account_webhooks_pkey="the webhook of an account"),
     **_of("account_passes", account_passes_pkey="the lease of an account"),
     **_of("leases", leases_pkey="taking and holding a lease"),
+    **_of("alert_states", alert_states_pkey="the row of an alert"),
     **_of("error_kinds", error_kinds_pkey="the row of a kind of errors"),
     **_of(
         "late_charges",
