@@ -387,6 +387,40 @@ class Settings(BaseSettings):
         default=True, description="Log each request as one line of JSON on standard error"
     )
 
+    traces_url: str | None = Field(
+        default=None,
+        description="Where traces are sent: a collector that takes OTLP over HTTP, such as "
+        "`http://127.0.0.1:4318` (`/v1/traces` is added). If unset, there are none. Needs the "
+        "extra `traces`",
+    )
+    traces_headers: SecretStr | None = Field(
+        default=None,
+        description="Headers for the collector, such as `Authorization=Bearer abc`, separated by "
+        "commas; `%20` is a space",
+    )
+    traces_rate: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of the ordinary requests and pieces of work whose traces are kept. "
+        "Errors, unknown outcomes and what is slow are kept besides, up to 50 a second and process",
+    )
+    traces_slow_s: float = Field(
+        default=0.5,
+        gt=0,
+        description="What takes longer is slow, and its trace is kept",
+    )
+    traces_slow_own_s: float = Field(
+        default=0.01,
+        gt=0,
+        description="The same for a money request without the processor's part",
+    )
+    traces_trust_parent: bool = Field(
+        default=False,
+        description="Whether the `sampled` flag of a client's `traceparent` decides in place of "
+        "the rate. For gateways that only your own services reach",
+    )
+
     max_head_bytes: int = Field(
         default=16 * 1024,
         ge=4096,
@@ -546,6 +580,11 @@ class Settings(BaseSettings):
             return None
         host_and_port(value)
         return value
+
+    @field_validator("traces_url")
+    @classmethod
+    def _is_a_collector(cls, value: str | None) -> str | None:
+        return web_address(value) if value else None
 
     @field_validator("authorize_net_test_url", "authorize_net_live_url")
     @classmethod

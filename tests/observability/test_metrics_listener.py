@@ -9,9 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 from easypay.observability import metrics_listener
+from easypay.observability.metric_registry import CONTENT_TYPE
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.settings import Settings
 from harness import QUICK, Stack, free_port, http_client, until
+
+
+def _up(accept: bytes) -> tuple[bytes, bytes]:
+    return b"up 1\n", CONTENT_TYPE
 
 
 @pytest.fixture
@@ -19,7 +24,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """A listener in this process, with short time limits."""
     monkeypatch.setattr(metrics_listener, "HEAD_WITHIN_S", 0.3)
     at = free_port()
-    task = asyncio.create_task(MetricsListener(f"127.0.0.1:{at}", lambda: b"up 1\n").run())
+    task = asyncio.create_task(MetricsListener(f"127.0.0.1:{at}", _up).run())
     yield at
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

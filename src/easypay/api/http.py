@@ -31,7 +31,7 @@ from easypay.errors import (
     ValidationFailed,
 )
 from easypay.merchants.model import Caller
-from easypay.observability.trace import Trace, accept, current
+from easypay.observability.trace import Trace, current
 from easypay.payments.model import Spent
 from easypay.problems import MEDIA_TYPE, render
 
@@ -114,7 +114,10 @@ Keep = Callable[[Scope, str, Request, Response], None]
 
 
 class Observer(Protocol):
-    """Called after every request. `response` is None if the client left first."""
+    """Gives each request its trace, and is told of it afterwards. `response` is None if the client
+    left first."""
+
+    def accept(self, traceparent: bytes | None, request_id: str, /) -> Trace: ...
 
     def answered(
         self, route: str, request: Request, response: Response | None, took_s: float, trace: Trace
@@ -177,7 +180,7 @@ class Endpoint:
             headers = single_valued(scope["headers"])
             repeated = ambiguous(scope["headers"])
         request_id = ids.new_request_id()
-        trace = accept(headers.get(b"traceparent"), request_id)
+        trace = self._observer.accept(headers.get(b"traceparent"), request_id)
         current.set(trace)
         request = Request(
             method=scope["method"],

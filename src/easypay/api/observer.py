@@ -7,16 +7,18 @@ from easypay.api.http import Request, Response
 from easypay.api.repeats import Logged
 from easypay.observability.access_log import AccessLog, Line, LineAgain
 from easypay.observability.metrics import Instruments
-from easypay.observability.trace import Trace
+from easypay.observability.trace import Trace, accept
 
 CLIENT_LEFT: Final = 499
 _CLIENT_LEFT: Final = Response(CLIENT_LEFT)
-_QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
+QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
 """Probed every few seconds by machines: counted, but logged only if they fail."""
 
 
 class RequestObserver:
     """Counts and logs requests, after the response was handed to the server."""
+
+    accept = staticmethod(accept)
 
     def __init__(self, instruments: Instruments, log: AccessLog) -> None:
         self._requests = instruments.requests
@@ -37,7 +39,7 @@ class RequestObserver:
             bytes_out = 0
         elif request.method == "GET":
             self._read_bytes.add(answer.coding or "identity", by=bytes_out)
-        if route in _QUIET and status < 400:
+        if route in QUIET and status < 400:
             return
         caller = request.caller
         begin_ms = processor_ms = record_ms = None

@@ -8,20 +8,20 @@ from easypay.api.conditional import BRIEFLY, FOR_EVER
 from easypay.api.doc_files import DOC_FILES
 from easypay.api.http import Request, Response
 from easypay.errors import NotFound
-from easypay.observability.metric_registry import CONTENT_TYPE
 
 TEXT = b"text/plain; charset=utf-8"
 HTML = b"text/html; charset=utf-8"
 
 
 class SystemApi:
-    """`is_ready` returns why the process is not ready, or None. `metrics` returns their text."""
+    """`is_ready` returns why the process is not ready, or None. `metrics` returns the metrics and
+    their content type, for an Accept header."""
 
     def __init__(
         self,
         *,
         is_ready: Callable[[], Awaitable[str | None]],
-        metrics: Callable[[], bytes],
+        metrics: Callable[[bytes], tuple[bytes, bytes]],
         admin_digest: bytes | None,
     ) -> None:
         self._is_ready = is_ready
@@ -40,7 +40,7 @@ class SystemApi:
     async def metrics(self, request: Request) -> Response:
         # A proxy may stand in front, so a client's address proves nothing: ask for the key.
         require_admin(request, self._admin_digest)
-        return Response(200, self._metrics(), CONTENT_TYPE)
+        return Response(200, *self._metrics(request.headers.get(b"accept", b"")))
 
     async def openapi(self, request: Request) -> Response:
         return Response(200, self._openapi, cache_control=BRIEFLY)

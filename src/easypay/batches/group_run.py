@@ -33,6 +33,7 @@ from easypay.batches.outcomes import (
     end_of_reply,
 )
 from easypay.clock import monotonic
+from easypay.db.claim_loop import Traced
 from easypay.db.failures import is_passing
 from easypay.db.group_commit import GroupCommitter
 from easypay.errors import EasyPayError, RequestInProgress
@@ -57,6 +58,7 @@ class Means(NamedTuple):
     end: GroupCommitter[LineEnd, None]
     box: Box
     room: asyncio.Semaphore
+    traced: Traced | None = None
 
 
 class Left(NamedTuple):
@@ -211,7 +213,10 @@ class GroupRun:
             async with self._means.room:
                 if not self._may_begin():
                     raise _Wait
-                end = await self._send(line, operation_id)
+                sending = self._send(line, operation_id)
+                if self._means.traced is not None:
+                    sending = self._means.traced("batch line", operation_id, sending, None)
+                end = await sending
             self.sent = True
             if end is None:
                 self._open.append(line.line)

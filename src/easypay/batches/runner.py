@@ -28,7 +28,7 @@ from easypay.batches.group_run import GroupRun, Means
 from easypay.batches.model import Batch
 from easypay.clock import monotonic
 from easypay.db import work_list
-from easypay.db.claim_loop import ClaimLoop
+from easypay.db.claim_loop import ClaimLoop, Traced
 from easypay.db.connections import Lane
 from easypay.db.failures import is_passing
 from easypay.db.group_commit import GroupCommitter
@@ -86,10 +86,11 @@ class Runner:
         keep_days: int,
         poll_s: float = 1.0,
         ended: Callable[[str], None] = lambda _: None,
+        traced: Traced | None = None,
     ) -> None:
         self._lane = lane
         self._pool = pool
-        self._means = Means(pool, payments, end, box, asyncio.Semaphore(LINES_AT_ONCE))
+        self._means = Means(pool, payments, end, box, asyncio.Semaphore(LINES_AT_ONCE), traced)
         self._caller_of = caller_of
         self._keep_days = keep_days
         self._poll_s = poll_s

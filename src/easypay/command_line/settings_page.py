@@ -24,6 +24,7 @@ _SECTIONS: Final = {
     "reconcile_every_s": "Reconciliation",
     "idempotency_key_days": "Housekeeping",
     "cache_lease_s": "The process: cache, stop, metrics, log",
+    "traces_url": "Traces",
     "max_head_bytes": "Limits on clients",
     "webhook_private_networks": "Webhooks",
     "failpoint": "For tests only",

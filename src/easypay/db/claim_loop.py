@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
 
 import asyncpg
 
@@ -21,6 +22,12 @@ from easypay.db.work_list import Work, WorkList
 log = logging.getLogger(__name__)
 
 Piece = TypeVar("Piece")
+
+Traced = Callable[
+    [str, UUID, Coroutine[Any, Any, Any], tuple[UUID, int] | None], Coroutine[Any, Any, Any]
+]
+"""Does a piece of work under a trace of its own. With the name of the work, its operation, and the
+trace and span that it goes back to."""
 
 GATHER_S: Final = 0.02
 """The usual pause after each claim, however much is due. A claim of few rows costs as much as one

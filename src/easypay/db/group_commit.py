@@ -25,7 +25,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import asyncpg
 import msgspec
@@ -59,7 +59,7 @@ def _nobody(name: str, size: int, waited_s: float, took_s: float) -> None:
     pass
 
 
-class _Entry(msgspec.Struct, Generic[Item, Result], eq=False):
+class Entry(msgspec.Struct, Generic[Item, Result], eq=False):
     """An item in the queue, with what it touches and its variant, computed once."""
 
     item: Item
@@ -70,6 +70,8 @@ class _Entry(msgspec.Struct, Generic[Item, Result], eq=False):
     alone: bool = False
     """It failed before, so it runs in a group of its own."""
     tries: int = 0
+    context: object = None
+    """Whatever `new_entry` adds for `on_group`."""
 
 
 class _NobodyWaits(Exception):
@@ -108,6 +110,11 @@ class GroupCommitter(Generic[Item, Result]):
         self.groups = 0
         self.on_left: Callable[[Item], None] = lambda _: None
         """Called with an item that may have been written after its caller had gone."""
+        self.new_entry: Callable[..., Entry[Item, Result]] = Entry
+        """Makes the entry of an item, in the task that waits for it."""
+        self.on_group: Callable[[str, Sequence[Entry[Any, Any]], float, float], None] | None = None
+        """Called after each group commits, if it is set: with the committer's name, the entries,
+        and when the statement began and ended (`clock.stopwatch`)."""
         # Kept, as until Python 3.12 each get_running_loop() asks the system for the process id.
         self._loop = asyncio.get_running_loop()
         self._watcher = watcher
@@ -122,9 +129,9 @@ class GroupCommitter(Generic[Item, Result]):
         self._limit = limit
         self._patience_s = patience_s
         self._gather_s = gather_s
-        self._waiting: deque[_Entry[Item, Result]] = deque()
-        self._postponed: set[_Entry[Item, Result]] = set()
-        self._at_work: dict[Lane, list[_Entry[Item, Result]]] = {}
+        self._waiting: deque[Entry[Item, Result]] = deque()
+        self._postponed: set[Entry[Item, Result]] = set()
+        self._at_work: dict[Lane, list[Entry[Item, Result]]] = {}
         self._begun: dict[Lane, float] = {}
         self._touched: set[Hashable] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -153,7 +160,7 @@ class GroupCommitter(Generic[Item, Result]):
             )
         future: asyncio.Future[Result] = self._loop.create_future()
         self._waiting.append(
-            _Entry(item, future, stopwatch(), self._touches(item), self._variant(item))
+            self.new_entry(item, future, stopwatch(), self._touches(item), self._variant(item))
         )
         if self._patience is None and self._patience_s < math.inf:
             self._look_at_patience_in(self._patience_s)
@@ -263,17 +270,17 @@ class GroupCommitter(Generic[Item, Result]):
             if self._runnable():  # items held back by what the last group touched
                 self._start()
 
-    def _may_run(self, entry: _Entry[Item, Result]) -> bool:
+    def _may_run(self, entry: Entry[Item, Result]) -> bool:
         """Whether it touches nothing that runs. Of items that failed before, one runs at a time."""
         return self._touched.isdisjoint(entry.touches) and not (entry.alone and self._alone_runs)
 
     def _runnable(self) -> bool:
         return any(map(self._may_run, self._waiting))
 
-    def _next_group(self) -> list[_Entry[Item, Result]]:
+    def _next_group(self) -> list[Entry[Item, Result]]:
         """Take what can run now: items of one variant that touch nothing running, oldest first."""
-        group: list[_Entry[Item, Result]] = []
-        held: list[_Entry[Item, Result]] = []
+        group: list[Entry[Item, Result]] = []
+        held: list[Entry[Item, Result]] = []
         variant: str | None = None
         while self._waiting and len(group) < self._size:
             entry = self._waiting.popleft()
@@ -291,7 +298,7 @@ class GroupCommitter(Generic[Item, Result]):
 
     # running a group ---------------------------------------------------------------------------
 
-    async def _run_group(self, lane: Lane, group: list[_Entry[Item, Result]]) -> None:
+    async def _run_group(self, lane: Lane, group: list[Entry[Item, Result]]) -> None:
         group.sort(key=lambda entry: self._order(entry.item))  # type: ignore[arg-type,return-value]
         self.groups += 1
         try:
@@ -313,7 +320,7 @@ class GroupCommitter(Generic[Item, Result]):
                 else:
                     entry.future.set_result(result)
 
-    async def _run(self, lane: Lane, group: list[_Entry[Item, Result]]) -> Sequence[Result]:
+    async def _run(self, lane: Lane, group: list[Entry[Item, Result]]) -> Sequence[Result]:
         """Run a group until it has an answer, over as many connections as that takes.
 
         Raises the server's error; then nothing of the group was written.
@@ -337,9 +344,11 @@ class GroupCommitter(Generic[Item, Result]):
             else:
                 now = self._last_good = stopwatch()
                 self._watcher(self.name, len(items), begun - since, now - begun)
+                if self.on_group is not None:
+                    self.on_group(self.name, group, begun, now)
                 return self._results(items, rows)
 
-    def _fail(self, entry: _Entry[Item, Result], error: Exception) -> None:
+    def _fail(self, entry: Entry[Item, Result], error: Exception) -> None:
         """Handle an item that failed alone and wrote nothing: retry it later or tell its caller."""
         if entry.future.done():
             return
@@ -356,7 +365,7 @@ class GroupCommitter(Generic[Item, Result]):
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _retry(self, entry: _Entry[Item, Result]) -> None:
+    async def _retry(self, entry: Entry[Item, Result]) -> None:
         await asyncio.sleep(_pause_s(entry.tries))
         self._postponed.discard(entry)
         if not entry.future.done():
@@ -385,7 +394,7 @@ class GroupCommitter(Generic[Item, Result]):
         if oldest is not None:
             self._look_at_patience_in(max(oldest - too_old, 0.001))
 
-    def _unfinished(self) -> list[_Entry[Item, Result]]:
+    def _unfinished(self) -> list[Entry[Item, Result]]:
         """Return everything that was accepted and has no result."""
         at_work = [entry for group in self._at_work.values() for entry in group]
         return [*at_work, *self._postponed, *self._waiting]
@@ -395,7 +404,7 @@ def _pause_s(failures: int) -> float:
     return min(0.5, 0.02 * 2.0 ** min(failures, 10)) * (0.5 + random.random())  # noqa: S311
 
 
-def _refuse(entry: _Entry[Item, Result], *, written: bool) -> None:
+def _refuse(entry: Entry[Item, Result], *, written: bool) -> None:
     """Tell the caller to repeat the request. `written`: the item may have been, or may yet be."""
     if not entry.future.done():
         what = (

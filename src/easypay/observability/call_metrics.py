@@ -115,7 +115,7 @@ class MeasuredProcessor:
         outcome = "cancelled"
         try:
             result = await call
-            outcome = _word(type(result))
+            outcome = word(type(result))
             if isinstance(result, NotSent) and result.account_refusal is not None:
                 self._account_refused.add(result.account_refusal.code)
             return result
@@ -125,7 +125,7 @@ class MeasuredProcessor:
 
 
 @lru_cache(64)
-def _word(kind: type) -> str:
+def word(kind: type) -> str:
     """Return `held_for_review` for HeldForReview."""
     return _CAPITAL.sub("_", kind.__name__).lower()
 

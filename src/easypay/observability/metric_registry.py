@@ -10,6 +10,7 @@ import fcntl
 import json
 import mmap
 import os
+import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -25,8 +26,11 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.samples import Exemplar
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST.encode()
+_OPENMETRICS: Final = openmetrics.CONTENT_TYPE_LATEST.encode()
 _MOST_CELLS: Final = 1 << 16
 _RETIRED: Final = "retired.json"
 
@@ -34,6 +38,7 @@ Kind = Literal["counter", "seen", "sum", "max", "histogram"]
 """`seen`: a counter of somebody else's, such as the system, which every process reads as it is."""
 """How a gauge merges the values of several processes: `sum` or `max`."""
 Labels = tuple[str, ...]
+Bucket = tuple[str, float] | tuple[str, float, Exemplar]
 Values = dict[tuple[str, Labels], list[float]]
 """(family, label values) -> its cells."""
 
@@ -41,7 +46,9 @@ Values = dict[tuple[str, Labels], list[float]]
 class Family:
     """One metric, with a value (or a histogram) for each combination of its labels."""
 
-    __slots__ = ("_at", "_cells", "_sum", "bounds", "kind", "labels", "name", "text")
+    __slots__ = (
+        *("_at", "_cells", "_sum", "bounds", "exemplars", "kind", "labels", "name", "text"),
+    )
 
     def __init__(
         self,
@@ -60,6 +67,8 @@ class Family:
         self.labels = tuple(labels)
         self.bounds = tuple(bounds)
         """Upper bounds of the buckets; an unbounded bucket follows."""
+        self.exemplars: dict[tuple[Labels, int], Exemplar] = {}
+        """The latest trace in each bucket, of this process."""
         self._sum = len(self.bounds) + 1  # the cell after the buckets
 
     def add(self, *labels: str, by: float = 1) -> None:
@@ -77,6 +86,13 @@ class Family:
         values = self._cells.values
         values[at + bisect_left(self.bounds, value)] += 1
         values[at + self._sum] += value
+
+    def exemplify(self, value: float, trace_id: bytes, *labels: str) -> None:
+        """Let the bucket of a value that was observed name its trace."""
+        bucket = bisect_left(self.bounds, value)
+        self.exemplars[labels, bucket] = Exemplar(
+            {"trace_id": trace_id.decode()}, value, time.time()
+        )
 
     @property
     def width(self) -> int:
@@ -191,9 +207,21 @@ class Registry:
 
     def text(self) -> bytes:
         """Return the exposition format, version 0.0.4 (content type: CONTENT_TYPE)."""
+        return generate_latest(self._collector())
+
+    def exposition(self, accept: bytes) -> tuple[bytes, bytes]:
+        """Return the metrics and their content type: as OpenMetrics if there are exemplars, and the
+        reader's Accept header names it; else as `text`."""
+        exemplars = any(family.exemplars for family in self.families.values())
+        if exemplars and b"application/openmetrics-text" in accept:
+            text: bytes = openmetrics.generate_latest(self._collector())  # type: ignore[no-untyped-call]
+            return text, _OPENMETRICS
+        return self.text(), CONTENT_TYPE
+
+    def _collector(self) -> CollectorRegistry:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
-        return generate_latest(registry)
+        return registry
 
 
 def _retire(directory: Path) -> None:
@@ -268,10 +296,14 @@ def _metric(family: Family, values: dict[Labels, list[float]]) -> Metric:
     if family.kind == "histogram":
         histogram = HistogramMetricFamily(family.name, family.text, labels=family.labels)
         for labels, cells in values.items():
-            counted, buckets = 0.0, []
-            for bound, count in zip((*family.bounds, float("inf")), cells, strict=False):
+            counted = 0.0
+            buckets: list[Bucket] = []
+            bounds = (*family.bounds, float("inf"))
+            for at, (bound, count) in enumerate(zip(bounds, cells, strict=False)):
                 counted += count
-                buckets.append(("+Inf" if bound == float("inf") else repr(bound), counted))
+                name = "+Inf" if bound == float("inf") else repr(bound)
+                exemplar = family.exemplars.get((labels, at))
+                buckets.append((name, counted, exemplar) if exemplar else (name, counted))
             histogram.add_metric(labels, buckets, cells[-1])
         return histogram
     kind = CounterMetricFamily if family.kind in ("counter", "seen") else GaugeMetricFamily

@@ -412,6 +412,12 @@ class Instruments:
         self.processes = registry.gauge(
             "easypay_processes", "Gateway processes alive on this host."
         )
+        self.trace_spans = registry.counter(
+            "easypay_trace_spans_total",
+            "Spans by what became of them: sent; refused by the collector; failed; no room in the "
+            "queue (full). And traces that were worth keeping and too many (limited).",
+            "result",
+        )
         registry.gauge(
             "easypay_build_info", "Always 1. The label is the version.", "version", merge="max"
         ).set(1, __version__)

@@ -12,7 +12,6 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from easypay.observability.metric_registry import CONTENT_TYPE
 from easypay.settings import host_and_port
 
 LONGEST_HEAD: Final = 8192
@@ -27,9 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class MetricsListener:
-    """Answers `GET /metrics` at one address while `run` runs. `text` returns the metrics."""
+    """Answers `GET /metrics` at one address while `run` runs. `text` returns the metrics
+    and their content type, for an Accept header."""
 
-    def __init__(self, address: str, text: Callable[[], bytes]) -> None:
+    def __init__(self, address: str, text: Callable[[bytes], tuple[bytes, bytes]]) -> None:
         self._address = host_and_port(address)
         self._text = text
         self._readers: set[asyncio.Task[None]] = set()
@@ -89,12 +89,18 @@ class MetricsListener:
         if method not in (b"GET", b"HEAD"):
             return _whole(b"405 Method Not Allowed", b"text/plain", b"GET\n", b"allow: GET\r\n")
         try:
-            text = self._text()
+            text, content_type = self._text(_accept_of(head))
         except Exception:
             log.exception("the metrics cannot be read")
             return _whole(b"500 Internal Server Error", b"text/plain", b"see the log\n")
-        whole = _whole(b"200 OK", CONTENT_TYPE, text)
+        whole = _whole(b"200 OK", content_type, text)
         return whole if method == b"GET" else whole[: -len(text)]
+
+
+def _accept_of(head: bytes) -> bytes:
+    """Return the Accept header of a request; empty without one."""
+    lines = (line.partition(b":") for line in head.split(b"\r\n"))
+    return b",".join(value for name, _, value in lines if name.lower() == b"accept")
 
 
 def _whole(status: bytes, content_type: bytes, body: bytes, more: bytes = b"") -> bytes:

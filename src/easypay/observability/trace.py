@@ -12,7 +12,7 @@ _TRACEPARENT: Final = re.compile(
     rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
 _NO_TRACE: Final = b"0" * 32
-_NO_SPAN: Final = b"0" * 16
+NO_SPAN: Final = b"0" * 16
 
 
 class Trace(msgspec.Struct, frozen=True, gc=False):
@@ -22,6 +22,8 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     span_id: bytes
     flags: bytes
     given: bool
+    parent: bytes = NO_SPAN
+    """The client's span, if it gave one."""
 
     @property
     def header(self) -> bytes:
@@ -46,9 +48,9 @@ def accept(traceparent: bytes | None, request_id: str) -> Trace:
     if found is not None:
         version, trace_id, parent, flags, more = found.groups()
         known = (version == b"00" and more is None) or version not in (b"00", b"ff")
-        real = trace_id != _NO_TRACE and parent != _NO_SPAN
+        real = trace_id != _NO_TRACE and parent != NO_SPAN
         if known and real and not hides_card_number(trace_id.decode()):
-            return Trace(trace_id, own[16:], flags, True)
+            return Trace(trace_id, own[16:], flags, True, parent)
     return Trace(own, own[16:], b"00", False)
 
 

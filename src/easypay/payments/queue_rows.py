@@ -49,7 +49,7 @@ QUEUED: Final = WorkList(
     key=(("merchant_id", "uuid"), ("operation_id", "uuid")),
     payload=(
         *("payment_id", "mode", "kind", "sealed", "asked_minor", "whole", "expected_version"),
-        "expires_at",
+        *("expires_at", "trace_id", "span_id"),
     ),
     # One look-up for each row, whatever the plan takes the table for: LIMIT keeps it apart.
     ready="(SELECT e.place FROM queued_operations e WHERE e.payment_id = w.payment_id"
@@ -72,19 +72,33 @@ class QueuedWork(NamedTuple):
     whole: bool
     expected_version: int | None
     expires_at: datetime
+    trace_id: UUID | None = None
+    span_id: int | None = None
+
+    @property
+    def link(self) -> "Link | None":
+        """The trace of its request, if that was traced."""
+        if self.trace_id is None or self.span_id is None:
+            return None
+        return self.trace_id, self.span_id
 
 
 # accept: a payment -------------------------------------------------------------------------------
 
 
+Link = tuple[UUID, int]
+"""A trace, and a span in it as a signed number: what a later trace leads back to."""
+
+
 class QueuedPayment(msgspec.Struct, frozen=True, gc=False):
     """A payment to accept. `sealed` is its request, encrypted; nothing is sent after `lives_s`
-    seconds. `event_id` is that of its event `payment.pending`."""
+    seconds. `event_id` is that of its event `payment.pending`. `trace`: that of its request."""
 
     new: NewPayment
     sealed: bytes
     lives_s: float
     event_id: UUID
+    trace: Link | None = None
 
 
 QUEUED_FIELDS: Final = ("sealed", "lives_s", "event_id")
@@ -92,7 +106,7 @@ QUEUED_FIELDS: Final = ("sealed", "lives_s", "event_id")
 
 ENQUEUE_PAYMENTS: Final = f"""
     WITH input AS (
-        SELECT * FROM unnest($1::{INTENT_TYPE}[], $2::queued_payment[])
+        SELECT * FROM unnest($1::{INTENT_TYPE}[], $2::queued_payment[], $3::trace_link[])
     ), claimed AS (
         INSERT INTO idempotency_keys
             (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
@@ -115,19 +129,24 @@ ENQUEUE_PAYMENTS: Final = f"""
           FROM fresh
     ), waiting AS (
         INSERT INTO queued_operations
-            (merchant_id, operation_id, payment_id, mode, kind, sealed, expires_at)
+            (merchant_id, operation_id, payment_id, mode, kind, sealed, expires_at,
+             trace_id, span_id)
         SELECT merchant_id, operation_id, payment_id, mode, kind, sealed,
-               db_now() + make_interval(secs => lives_s)
+               db_now() + make_interval(secs => lives_s), trace_id, span_id
           FROM fresh
     )
     SELECT operation_id FROM claimed
 """
 
 
-def enqueue_payments_arguments(items: Sequence[QueuedPayment]) -> list[list[tuple[Any, ...]]]:
-    """Return the group as two arrays of rows: its intents, and what each has beside that."""
-    intents = begin_payments_arguments([item.new for item in items])
-    return [*intents, [(item.sealed, item.lives_s, item.event_id) for item in items]]
+def enqueue_payments_arguments(items: Sequence[QueuedPayment]) -> list[list[Any]]:
+    """Return the group as arrays: its intents, what each has beside that, its trace."""
+    intents: list[list[Any]] = [*begin_payments_arguments([item.new for item in items])]
+    return [
+        *intents,
+        [(item.sealed, item.lives_s, item.event_id) for item in items],
+        [item.trace for item in items],
+    ]
 
 
 def enqueue_payments_results(
@@ -180,20 +199,20 @@ _ENQUEUE_FOLLOW_UP: Final = """
           FROM fresh
     ), waiting AS (
         INSERT INTO queued_operations (merchant_id, operation_id, payment_id, mode, kind,
-            asked_minor, whole, expected_version, expires_at)
+            asked_minor, whole, expected_version, expires_at, trace_id, span_id)
         SELECT merchant_id, operation_id, payment_id, mode, kind, asked_minor, whole,
-            expected_version, db_now() + make_interval(secs => $2)
+            expected_version, db_now() + make_interval(secs => $2), $3::uuid, $4::bigint
           FROM fresh
     )
     SELECT operation_id FROM claimed
 """
 
 
-async def enqueue_follow_up(runner: Runner, intent: FollowUp) -> bool:
+async def enqueue_follow_up(runner: Runner, intent: FollowUp, trace: Link | None = None) -> bool:
     """Accept an operation of a payment. False if its key was used, or there is no such payment."""
-    return (
-        await runner.fetchval(_ENQUEUE_FOLLOW_UP, [astuple(intent)], FOLLOW_UP_LIVES_S) is not None
-    )
+    trace_id, span_id = trace or (None, None)
+    arguments = ([astuple(intent)], FOLLOW_UP_LIVES_S, trace_id, span_id)
+    return await runner.fetchval(_ENQUEUE_FOLLOW_UP, *arguments) is not None
 
 
 # begin: from then on it may be sent --------------------------------------------------------------

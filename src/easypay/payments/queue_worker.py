@@ -33,7 +33,7 @@ from easypay.customers.paying import (
     payable_method,
 )
 from easypay.db import work_list
-from easypay.db.claim_loop import ClaimLoop
+from easypay.db.claim_loop import ClaimLoop, Traced
 from easypay.db.connections import LOST, Lane
 from easypay.db.failures import is_passing
 from easypay.db.group_commit import GroupCommitter
@@ -118,6 +118,7 @@ class QueueWorker:
         settles_s: float = 10.0,
         poll_s: float = 1.0,
         ended: Callable[[str], None] = lambda _: None,
+        traced: Traced | None = None,
         at_once: int = AT_ONCE,
     ) -> None:
         self._pool = pool
@@ -133,6 +134,7 @@ class QueueWorker:
         self._settles_s = settles_s
         self._call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
         self._ended = ended
+        self._traced = traced
         self._at_once = at_once
         lease_s = max(_LEAST_LEASE_S, 2 * deadline_s)
         self._claims = QueueClaims(lane, at_once=at_once, lease_s=lease_s)
@@ -162,7 +164,11 @@ class QueueWorker:
         if room < max(1, self._at_once // 4):  # a claim of few costs as much as one of many
             return
         for work in await self._claims.next(room, held):
-            self._loop.begin(work, self._do(work))
+            doing = self._do(work)
+            if self._traced is not None:
+                item = QueuedWork(*work.key, *work.payload)
+                doing = self._traced("queued operation", item.operation_id, doing, item.link)
+            self._loop.begin(work, doing)
 
     # one operation -------------------------------------------------------------------------------
 

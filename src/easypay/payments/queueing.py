@@ -72,7 +72,8 @@ def _cannot_wait(body: CreatePayment) -> FieldError | None:
 
 
 class Queueing:
-    """The acceptance of requests. One per process.
+    """The acceptance of requests. One per process. `link` returns the trace of the request, from
+    which the trace of its sending shall be found.
 
     Each method returns None if the request must run at once after all: its operation was begun by
     an earlier request, and proven never sent.
@@ -86,6 +87,7 @@ class Queueing:
         pool: Any,
         stored: StoredMethods,
         card_fingerprint: Callable[[str], bytes],
+        link: Callable[[], queue_rows.Link | None] = lambda: None,
     ) -> None:
         self._room = stored.room
         self._committer = committer
@@ -94,6 +96,7 @@ class Queueing:
         self._stored = stored
         self._box = stored.box
         self._card_fingerprint = card_fingerprint
+        self._link = link
 
     async def create(self, ask: Ask, body: CreatePayment) -> Reply | None:
         """Accept a payment: 202, `pending`. The body is validated.
@@ -128,6 +131,7 @@ class Queueing:
             seal_request(self._box, body, operation.id),
             PAYMENT_LIVES_S,
             ids.new_id(),
+            self._link(),
         )
         merchant_id, accepted = ask.caller.merchant_id, False
         try:
@@ -173,7 +177,7 @@ class Queueing:
         await self._room.take(intent.merchant_id)
         accepted = False
         try:
-            accepted = await queue_rows.enqueue_follow_up(self._pool, intent)
+            accepted = await queue_rows.enqueue_follow_up(self._pool, intent, self._link())
         finally:
             if not accepted:
                 self._room.give_back(intent.merchant_id)

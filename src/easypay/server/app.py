@@ -60,9 +60,8 @@ from easypay.merchants.model import digest_of
 from easypay.merchants.vault import Box, Vault
 from easypay.notifications.accounts import Signers
 from easypay.notifications.store import STORE as STORE_NOTIFICATIONS
-from easypay.observability import trace
 from easypay.observability.access_log import AccessLog
-from easypay.observability.call_metrics import MeasuredPool, MeasuredProcessor, summary
+from easypay.observability.call_metrics import MeasuredPool, summary
 from easypay.observability.metrics import Instruments
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import Vitals
@@ -89,10 +88,11 @@ from easypay.payments.statements import Item, Recorder, Result, Statement
 from easypay.payments.stored_begin import BEGIN_STORED
 from easypay.payments.stored_methods import LOOK_UP, StoredMethods
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
-from easypay.processors.integration import ClientOptions, Integration
+from easypay.processors.integration import Integration
 from easypay.processors.registry import installed
 from easypay.server import caching, watching
 from easypay.server.background import kept_running
+from easypay.server.traces import observed_by, processors_of, traces_of
 from easypay.settings import QUESTION_CONNECTIONS, Settings
 from easypay.webhooks.endpoints import READER as WEBHOOKS
 
@@ -178,15 +178,16 @@ class Gateway:
         vault = Vault(settings.encryption_key.get_secret_value())
         integrations = installed(settings.processor_addresses)
         self._instruments = Instruments(settings.metrics_dir)
+        self._traces = traces_of(settings, self._instruments, "easypay")
         log_lines = AccessLog(silent=not settings.request_log)
-        self._observer = RequestObserver(self._instruments, log_lines)
+        observer = RequestObserver(self._instruments, log_lines)
         await self._open_database()
         self._directory = Directory(
             self._clients_pool, vault, integrations, lease_s=settings.cache_lease_s
         )
         self._caches = Caches(settings.cache_near_bytes)
         self._teller = caching.what_tells(settings, self._caches, vault, self._pool)
-        self._processors = self._clients_of(integrations)
+        self._processors = processors_of(settings, integrations, self._instruments, self._traces)
         resolver = self._build_flows(vault)
         self._feed = self._build_feed()
         vitals = Vitals(
@@ -206,17 +207,16 @@ class Gateway:
             more=lambda: caching.copy_counts(self._caches, self._instruments),
         )
 
-        def metrics_text() -> bytes:
+        def metrics_text(accept: bytes) -> tuple[bytes, bytes]:
             vitals.read()
-            return self._instruments.registry.text()
+            return self._instruments.registry.exposition(accept)
 
         self._metrics_text = metrics_text
         apis = self._build_apis(vault, integrations)
         cached = CachedReads(self._caches, self._directory, settings.database_replica_lag_s)
-        keep = partial(self.repeats.keep, self._observer)
-        self._answerer = build_router(
-            apis, lambda: self.draining, self._observer, cached.before, keep
-        )
+        keep = partial(self.repeats.keep, observer)
+        observing = observed_by(observer, self._traces)
+        self._answerer = build_router(apis, lambda: self.draining, observing, cached.before, keep)
         for lane in self._lanes:
             await lane.open()
         self._tasks = [
@@ -300,22 +300,6 @@ class Gateway:
             questions=measured.for_clients(settings.database_patience_s),
         )
 
-    def _clients_of(self, integrations: Mapping[str, Integration]) -> dict[str, MeasuredProcessor]:
-        settings = self.settings
-        options = ClientOptions(
-            connect_timeout_s=settings.processor_connect_timeout_s,
-            max_connections=settings.processor_connections,
-            connection_age_s=settings.processor_connection_age_s,
-            resolver=settings.resolver,
-            dns_stale_s=settings.processor_dns_stale_s,
-            after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
-            more_headers=trace.outbound,
-        )
-        return {
-            name: MeasuredProcessor(name, integration.make(options), self._instruments)
-            for name, integration in integrations.items()
-        }
-
     def _build_flows(self, vault: Vault) -> Resolver:
         """Build what takes payments. Return the resolver, which clears up unknown outcomes."""
         settings = self.settings
@@ -382,6 +366,7 @@ class Gateway:
             pool=self._clients_pool,
             stored=stored,
             card_fingerprint=card_fingerprint,
+            **({} if self._traces is None else {"link": self._traces.link}),
         )
         return resolver
 
@@ -607,6 +592,8 @@ class Gateway:
             self._pool.close(min(_CLOSE_S, left_s)),
             *(place.close(min(_CLOSE_S, left_s)) for place in self._places.all),
         )
+        if self._traces is not None:
+            await self._traces.close(self._left_s())
 
     def _left_s(self) -> float:
         """Return how much of the time for a stop is left, at least 0.2 s."""
@@ -641,6 +628,8 @@ class Gateway:
             patience_s=patience_s or settings.database_patience_s,
             watcher=self._watch_group,
         )
+        if self._traces is not None:
+            self._traces.observe_groups(committer)
         self._committers.append(committer)
         return committer
 

@@ -44,6 +44,7 @@ class Batches:
             keep_days=settings.batches_kept_days,
             poll_s=settings.queue_poll_s,
             ended=ended,
+            traced=None if parts.traces is None else parts.traces.work,
         )
 
     async def run(self) -> None:

@@ -42,6 +42,7 @@ class OperationParts:
     ) -> None:
         self._name = name
         self._pool = parts.pool
+        self._traces = parts.traces
         self._settings = settings = parts.settings
         self._months = partitions.Months()
         self._committers: list[GroupCommitter[Any, Any]] = []
@@ -84,6 +85,8 @@ class OperationParts:
             patience_s=patience_s or settings.database_patience_s,
             gather_s=gather_s,
         )
+        if self._traces is not None:
+            self._traces.observe_groups(committer)
         self._committers.append(committer)
         return committer
 

@@ -23,18 +23,18 @@ from easypay.db.pool import open_pool
 from easypay.errors import EasyPayError
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import Vault
-from easypay.observability import logs, trace
-from easypay.observability.call_metrics import MeasuredPool, MeasuredProcessor
+from easypay.observability import logs
+from easypay.observability.call_metrics import MeasuredPool
 from easypay.observability.metrics import Instruments
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import read_process
 from easypay.observability.server_metrics import ServerMetrics
 from easypay.observability.slow_statements import SlowStatements
 from easypay.payments.chores import keep_doing, sign_of_life
-from easypay.processors.integration import ClientOptions
 from easypay.processors.registry import installed
 from easypay.server import caching, watching
 from easypay.server.background import kept_running
+from easypay.server.traces import processors_of, traces_of
 from easypay.settings import WORKER_POOL_SIZE, Settings
 from easypay.worker import depths, running_out
 from easypay.worker.reconciling import Reconciling
@@ -88,6 +88,8 @@ async def _run(settings: Settings, lists: Sequence[Listed]) -> int:
         parts.pool.close(_CLOSE_S),
         return_exceptions=True,
     )
+    if parts.traces is not None:
+        await parts.traces.close(_CLOSE_S)
     return 0
 
 
@@ -116,15 +118,7 @@ async def parts_of(settings: Settings) -> Parts:
         raise
     vault = Vault(settings.encryption_key.get_secret_value())
     integrations = installed(settings.processor_addresses)
-    options = ClientOptions(
-        connect_timeout_s=settings.processor_connect_timeout_s,
-        max_connections=settings.processor_connections,
-        connection_age_s=settings.processor_connection_age_s,
-        resolver=settings.resolver,
-        dns_stale_s=settings.processor_dns_stale_s,
-        after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
-        more_headers=trace.outbound,
-    )
+    traces = traces_of(settings, instruments, "easypay-worker")
     return Parts(
         settings=settings,
         pool=pool,
@@ -137,10 +131,8 @@ async def parts_of(settings: Settings) -> Parts:
             integrations,
             lease_s=settings.cache_lease_s,
         ),
-        processors={
-            name: MeasuredProcessor(name, each.make(options), instruments)
-            for name, each in integrations.items()
-        },
+        processors=processors_of(settings, integrations, instruments, traces),
+        traces=traces,
     )
 
 
@@ -159,9 +151,9 @@ def _start(parts: Parts, lists: Sequence[Listed]) -> tuple[list[Loop], list[asyn
     async def look_at_what_runs_out() -> None:
         await running_out.watch(parts.pool, instruments)
 
-    def metrics_text() -> bytes:
+    def metrics_text(accept: bytes) -> tuple[bytes, bytes]:
         read_process(instruments)
-        return instruments.registry.text()
+        return instruments.registry.exposition(accept)
 
     runs = {
         **{f"the work on {name}": loop.run for name, loop in loops.items()},

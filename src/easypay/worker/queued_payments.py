@@ -61,6 +61,7 @@ class QueuedPayments:
             settles_s=settings.database_patience_s + ANSWER_WITHIN_S,
             poll_s=settings.queue_poll_s,
             ended=ended,
+            traced=None if parts.traces is None else parts.traces.work,
             at_once=at_once,
         )
 

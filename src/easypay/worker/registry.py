@@ -19,10 +19,10 @@ from easypay.observability.metrics import Instruments
 from easypay.observability.slow_statements import SlowStatements
 from easypay.payments.queue_rows import QUEUED
 from easypay.server.open_files import SPARE_FILES, allow_files
+from easypay.server.traces import sender_of
 from easypay.settings import Settings
 from easypay.webhooks.addresses import AllowedNames
 from easypay.webhooks.delivery import MOST, Deliverer
-from easypay.webhooks.http_sender import HttpSender
 from easypay.webhooks.queue import DELIVERIES
 from easypay.worker.batches import Batches
 from easypay.worker.erasures import Erasures
@@ -41,6 +41,8 @@ class Parts(NamedTuple):
     vault: Vault
     directory: Directory
     processors: Mapping[str, Any]
+    traces: Any = None
+    """`observability.tracing.recorder.Traces`; None: they are off."""
 
 
 class Loop(Protocol):
@@ -80,7 +82,7 @@ def _deliveries(parts: Parts, ended: EndWatcher) -> Loop:
         pool=parts.pool,
         dsn=settings.database_url.get_secret_value(),
         vault=parts.vault,
-        sender=HttpSender(names, most_idle=most),
+        sender=sender_of(names, most, parts.traces),
         most=most,
         watch=watch,
     )

@@ -1,0 +1,76 @@
+"""Which traces are kept.
+
+A rate decides for ordinary ones, as soon as they begin: by the last digits of our own span id. They
+are random, and no client chooses them; those before them count within a millisecond. Errors,
+unknown outcomes and what is slower than its target are kept besides, known only at the end, and at
+most so many a second: an outage makes no flood.
+A client's `sampled` flag counts only if the operator trusts those who send it.
+"""
+
+from typing import Final
+
+from easypay import ids
+from easypay.clock import monotonic
+from easypay.observability.trace import accept
+from easypay.observability.tracing.spans import Recorded
+
+MOST_KEPT_A_SECOND: Final = 50
+"""Traces that are kept for what became of them, per process. Those that the rate keeps are beside
+them."""
+_RANDOM_BITS: Final = 32
+_NONE: Final = b"g"
+"""Above all digits."""
+
+
+class Sampler:
+    """Decides for one process. `rate` is a share from 0 to 1; times are seconds."""
+
+    def __init__(
+        self, rate: float, *, trust_parent: bool, slow_s: float, slow_own_s: float
+    ) -> None:
+        least = round((1 - rate) * (1 << _RANDOM_BITS))
+        self._least = b"%08x" % least if rate > 0 else _NONE
+        self._trust_parent = trust_parent
+        self._slow_s = slow_s
+        self._slow_own_s = slow_own_s
+        self._second = -1
+        self._kept = 0
+        self.refused = 0
+        """Traces that were worth keeping and too many."""
+
+    def accept(self, traceparent: bytes | None, request_id: str) -> Recorded:
+        """Return the trace of a request, with the flags that those whom we call shall see."""
+        begun = accept(traceparent, request_id)
+        if self._trust_parent and begun.given:
+            head = int(begun.flags, 16) & 1 == 1
+        else:
+            head = begun.span_id[8:] >= self._least
+        return Recorded(
+            trace_id=begun.trace_id,
+            span_id=begun.span_id,
+            flags=b"01" if head else b"00",
+            given=begun.given,
+            parent=begun.parent,
+            head=head,
+            marks=[],
+        )
+
+    def begin(self) -> Recorded:
+        """Return a new trace, of work that no request waits for."""
+        return self.accept(None, ids.new_request_id())
+
+    def keeps(self, begun: Recorded, *, bad: bool, took_s: float, own_s: float) -> bool:
+        """Whether a trace is kept that has ended. `bad`: with an error or an unknown outcome.
+        `own_s`: how long it took without the processor."""
+        if begun.head:
+            return True
+        if not bad and took_s <= self._slow_s and own_s <= self._slow_own_s:
+            return False
+        second = int(monotonic())
+        if second != self._second:
+            self._second, self._kept = second, 0
+        if self._kept >= MOST_KEPT_A_SECOND:
+            self.refused += 1
+            return False
+        self._kept += 1
+        return True
