@@ -22,6 +22,7 @@ from easypay.db.embedded import USER, Cluster
 from harness import (
     QUICK,
     QUICKER,
+    SHARED,
     Gateway,
     Shop,
     Simulator,
@@ -132,7 +133,7 @@ async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
         yield running
 
 
-simulated = own_stack("session", **QUICK)
+simulated = own_stack("session", **QUICK | SHARED)
 
 
 @pytest.fixture(scope="session")
@@ -149,7 +150,7 @@ async def recorded(
 ) -> AsyncIterator[Stack]:
     """Run a stack over recorded replies. It is quicker, because no report lags there."""
     folder = tmp_path_factory.mktemp("recorded")
-    async with stack_over(cluster, template, player, folder, **QUICKER) as stack:
+    async with stack_over(cluster, template, player, folder, **QUICKER | SHARED) as stack:
         yield stack
 
 

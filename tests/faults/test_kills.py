@@ -16,6 +16,7 @@ from easypay import failpoints
 from easypay.db.embedded import Cluster
 from harness import (
     QUICK,
+    SHARED,
     WIRE_TYPE,
     Gateway,
     Shop,
@@ -254,7 +255,7 @@ async def _suspended(stack: Stack, simulator: Simulator) -> None:
 
 async def test_repeated_kills_under_load_lose_and_double_no_payment(stack: Stack) -> None:
     port = free_port()
-    gateway = await stack.gateway(port=port, **QUICK)
+    gateway = await stack.gateway(port=port, **QUICK | SHARED)
     shop = await stack.shop(gateway)
     await stack.simulator.post(
         "/faults", kind="latency", distribution="uniform", ms=30, login=shop.login
@@ -264,7 +265,7 @@ async def test_repeated_kills_under_load_lose_and_double_no_payment(stack: Stack
     for _ in range(3):
         await load.reaches(ANSWERS)
         gateway.kill()
-        gateway = await stack.gateway(port=port, **QUICK)
+        gateway = await stack.gateway(port=port, **QUICK | SHARED)
     await load.reaches(ANSWERS)
     stopped.set()
     await running

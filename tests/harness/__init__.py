@@ -15,6 +15,7 @@ from harness.processes import (
     ENCRYPTION_KEY,
     QUICK,
     QUICKER,
+    SHARED,
     Control,
     Gateway,
     Process,

@@ -25,6 +25,7 @@ from harness import (
     ADMIN_KEY,
     ENCRYPTION_KEY,
     QUICK,
+    SHARED,
     Simulator,
     Stack,
     connected,
@@ -47,13 +48,17 @@ SERVER: Final = {
 _RUNS_S: Final = 4.0
 """How long a forked process may take until it runs."""
 DEADLINE_S: Final = 0.6
-ROUNDS_SETTINGS: Final = QUICK | {
-    "processor_deadline_s": str(DEADLINE_S),
-    "drain_s": "0.1",
-    "shutdown_grace_s": "3",
-    "record_patience_s": "1",
-    "database_patience_s": "2",
-}
+ROUNDS_SETTINGS: Final = (
+    QUICK
+    | SHARED
+    | {
+        "processor_deadline_s": str(DEADLINE_S),
+        "drain_s": "0.1",
+        "shutdown_grace_s": "3",
+        "record_patience_s": "1",
+        "database_patience_s": "2",
+    }
+)
 _ALWAYS: Final = {
     "admin_key": ADMIN_KEY,
     "encryption_key": ENCRYPTION_KEY,
