@@ -19,7 +19,18 @@ from easypay.errors import DatabaseUnavailable, Overloaded
 from easypay.payments import statements
 from easypay.payments.begin import NewPayment
 from easypay.payments.model import PaymentKey, State, Status
-from harness import QUICK, Gateway, Shop, Stack, audit, held, payment_uuid, until, until_locked
+from harness import (
+    QUICK,
+    SHARED,
+    Gateway,
+    Shop,
+    Stack,
+    audit,
+    held,
+    payment_uuid,
+    until,
+    until_locked,
+)
 
 
 async def count(connection: Any, table: str) -> int:
@@ -538,7 +549,7 @@ async def test_closing_waits_for_accepted_work(database: str, connection: Any) -
 async def test_a_gateway_with_a_full_queue_answers_503_at_once_and_writes_nothing(
     stack: Stack,
 ) -> None:
-    gateway = await stack.gateway(**QUICK, max_queued="4", group_size="2", groups_in_flight="1")
+    gateway = await stack.gateway(**QUICK, max_queued="4", group_size="2")
     shop = await stack.shop(gateway)
     await shop.paid()
     async with held(stack.dsn, KEYS_LOCKED):
@@ -649,7 +660,7 @@ async def test_a_gateway_without_its_database_answers_503_and_recovers(
 
 async def test_another_session_s_lock_delays_only_its_own_payment(stack: Stack) -> None:
     """One payment's row is locked from a psql session; the others are recorded at once."""
-    gateway = await stack.gateway(**QUICK)
+    gateway = await stack.gateway(**QUICK | SHARED)
     shop = await stack.shop(gateway)
     stuck, free = await shop.paid(capture="manual"), await shop.paid(capture="manual")
     locks = "SELECT 1 FROM payments WHERE id = $1 FOR UPDATE"

@@ -17,6 +17,7 @@ from row_builders import BROKEN
 from easypay.db.embedded import Cluster
 from harness import (
     QUICK,
+    SHARED,
     Gateway,
     Shop,
     Stack,
@@ -52,7 +53,7 @@ def refused(answer: httpx.Response) -> bool:
 
 async def gateway_over(stack: Stack, dsn: str, **settings: str) -> Gateway:
     """Start a gateway that reaches the stack's database under this DSN."""
-    return await stack.gateway(dsn=dsn, **HASTY | settings)
+    return await stack.gateway(dsn=dsn, **HASTY | SHARED | settings)
 
 
 async def in_flight(stack: Stack, shop: Shop, key: str) -> "asyncio.Task[httpx.Response]":

@@ -20,8 +20,8 @@ _WITHOUT_STREAM: Final = """
             WHERE p.merchant_id = t.merchant_id AND p.mode IN ('test', 'live')
               AND p.id = t.payment_id
             LIMIT 1) AS p
-     WHERE NOT EXISTS (
-           SELECT FROM streams s WHERE s.merchant_id = p.merchant_id AND s.mode = p.mode)
+     WHERE (SELECT stream FROM streams AS s
+             WHERE s.merchant_id = p.merchant_id AND s.mode = p.mode LIMIT 1) IS NULL
 """
 _BEGIN_STREAM: Final = """
     INSERT INTO streams (merchant_id, mode) VALUES ($1, $2) ON CONFLICT DO NOTHING
