@@ -32,7 +32,7 @@ from harness import (
     with_database,
 )
 
-HASTY = QUICK | {
+HASTY = QUICK | SHARED | {
     "database_patience_s": "1.0",
     "record_patience_s": "0.6",
     "processor_deadline_s": "2.5",  # a busy machine must not make an answer late
@@ -53,7 +53,7 @@ def refused(answer: httpx.Response) -> bool:
 
 async def gateway_over(stack: Stack, dsn: str, **settings: str) -> Gateway:
     """Start a gateway that reaches the stack's database under this DSN."""
-    return await stack.gateway(dsn=dsn, **HASTY | SHARED | settings)
+    return await stack.gateway(dsn=dsn, **HASTY | settings)
 
 
 async def in_flight(stack: Stack, shop: Shop, key: str) -> "asyncio.Task[httpx.Response]":
