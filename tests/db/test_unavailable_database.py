@@ -32,11 +32,15 @@ from harness import (
     with_database,
 )
 
-HASTY = QUICK | SHARED | {
-    "database_patience_s": "1.0",
-    "record_patience_s": "0.6",
-    "processor_deadline_s": "2.5",  # a busy machine must not make an answer late
-}
+HASTY = (
+    QUICK
+    | SHARED
+    | {
+        "database_patience_s": "1.0",
+        "record_patience_s": "0.6",
+        "processor_deadline_s": "2.5",  # a busy machine must not make an answer late
+    }
+)
 PATIENCE_S = 1.0
 SLACK_S = 4.0
 """Tolerance for a busy machine."""

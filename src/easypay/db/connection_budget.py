@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 WATCH: Final = "easypay replica watch"
 """The session with which a gateway process watches the read replica."""
-LEADING: Final = 4
+LEADING: Final = 5
 """The most that the one process that leads the feed of events opens besides."""
 WORKER: Final = "easypay webhook claims"
 """A session that each worker has once."""

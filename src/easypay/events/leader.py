@@ -7,6 +7,7 @@ harm: its statements find that the marks have moved, and write nothing.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -89,8 +90,12 @@ class FeedLeader:
         self._is_awaited = False
         """Whether an impatient reader is there."""
         self._lease = Lease("feed", ids.new_id(), _LEASE_S)
-        self._lane = Lane(dsn, "feed", self._statement, lookups=True, limit_s=limit_s)
+        self._new_lane = partial(Lane, dsn, "feed", self._statement, lookups=True, limit_s=limit_s)
+        self._lane = self._new_lane()
         self._plan = PlanAge()
+        self._is_plan_old = False
+        self._planned: Lane | None = None
+        """A lane with newer plans, which takes the place of the other before the next look."""
         self._connector = Connector(dsn)
         self._marks: dict[str, Mark] = {}
         self._steps: dict[str, int] = {}
@@ -133,6 +138,7 @@ class FeedLeader:
         self._marks.clear()
         self._steps.clear()
         self._head = None
+        await self._take_planned()
         await self._lane.close()
         await self._follower.close()
 
@@ -173,6 +179,8 @@ class FeedLeader:
         all_at = 0.0
         while True:
             now = monotonic()
+            if self._is_plan_old and self._planned is None:
+                await self._plan_anew()
             await self._beside(self._pool)
             if now >= all_at or self._not_summarised >= _SUMMARISE_AFTER:
                 all_at = now + _ALL_MONTHS_EVERY_S
@@ -181,11 +189,34 @@ class FeedLeader:
                     self._not_summarised = _SUMMARISE_AFTER
             await asyncio.sleep(POLL_S)
 
+    async def _plan_anew(self) -> None:
+        """Plan the statements anew over another connection, while the looks go on over theirs: it
+        takes as long as several looks. If there is no connection, this is tried again."""
+        mark, position = self._marks.get(_present()), self._follower.position
+        if mark is None or position is None:
+            return
+        lane = self._new_lane()
+        try:
+            await numbering.plan(lane, mark, position)
+        except Exception as error:
+            await lane.close()
+            if not is_passing(error):
+                raise
+        else:
+            self._planned, self._is_plan_old = lane, False
+
+    async def _take_planned(self) -> None:
+        """Look over the lane that was planned anew, if there is one."""
+        if self._planned is not None:
+            old, self._lane, self._planned = self._lane, self._planned, None
+            await old.close()
+
     async def _look_until(self, is_over: Callable[[], bool]) -> None:
         rows_outside_at = all_at = 0.0
         behind: set[str] = set()
         caught_up = more_chores = False
         while not is_over():
+            await self._take_planned()
             now = monotonic()
             looked_at = {_present()}
             if now >= rows_outside_at:
@@ -270,8 +301,7 @@ class FeedLeader:
                 self._head += done.events
             if done.read is not None:
                 self._follower.position, self._follower.places = self._head, done.read
-            if self._plan.is_over(done.events):
-                await self._lane.close()
+            self._is_plan_old = self._plan.is_over(done.events) or self._is_plan_old
         full = done.mark.read_below - mark.read_below == step
         # Long stretches hold nothing of this month: its first transaction is anything but 0.
         self._steps[month] = step * 8 if full and not done.events else _TRANSACTIONS

@@ -24,6 +24,7 @@ key lets PostgreSQL remove old versions on its way, so that new ones need no new
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import asyncpg
@@ -35,6 +36,8 @@ Runner = Any
 
 _EVERYTHING: Final = 1 << 61
 _STREAM_ONCE: Final = "stream_once"
+_NO_VERSION: Final = -1
+"""The version of no mark: a statement that is given it writes nothing."""
 
 # What one statement sees is one snapshot: the events of every transaction that had ended, and
 # which were still open. Events of transactions above the snapshot are invisible, except in a
@@ -255,6 +258,15 @@ async def number(
 def _arguments(mark: Mark, transactions: int, most: int) -> tuple[object, ...]:
     known = (mark.month, mark.read_below, mark.still_open)
     return *known, transactions, most, mark.version, mark.row
+
+
+async def plan(lane: Any, mark: Mark, read_to: int) -> None:
+    """Connect a lane, and have its two statements of a month planned. Numbers nothing. Leaves out
+    what cannot be run: that with a reader also needs the month before."""
+    none = msgspec.structs.replace(mark, still_open=(), version=_NO_VERSION)
+    with suppress(asyncpg.UndefinedTableError):
+        await number(lane, none, transactions=0, most=0)
+        await number(lane, none, transactions=0, most=0, read_to=read_to)
 
 
 async def is_any_new(lane: Any, mark: Mark) -> bool:

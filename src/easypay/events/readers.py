@@ -162,8 +162,8 @@ class PlanAge:
     """Tells when a statement is to be planned again: after 500 events, then after 1,000 more, 2,000
     more and so on. Among several indexes the right one shows only as the tables grow."""
 
-    def __init__(self) -> None:
-        self._planned_for = self._left = _PLANNED_FOR
+    def __init__(self, events: int = _PLANNED_FOR) -> None:
+        self._planned_for = self._left = events
 
     def is_over(self, events: int) -> bool:
         """Whether the plan is too old for so many events more. If so, a new age begins."""
@@ -178,7 +178,9 @@ class PlanAge:
 class Follower:
     """Runs one reader's statement over a connection of its own."""
 
-    def __init__(self, reader: Reader, dsn: str, *, limit_s: float) -> None:
+    def __init__(
+        self, reader: Reader, dsn: str, *, limit_s: float, plan: PlanAge | None = None
+    ) -> None:
         self.reader = reader
         self._lane = Lane(
             dsn,
@@ -190,7 +192,7 @@ class Follower:
         self.position: int | None = None
         """The number of the last event that was read; None if it is not known here."""
         self.places = UNKNOWN
-        self._plan = PlanAge()
+        self._plan = plan or PlanAge()
 
     async def catch_up(self, runner: Runner, head: int) -> None:
         """Read up to the number `head`. Stops early if nothing moves: the next look tries again."""
