@@ -3,12 +3,14 @@
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 
-from easypay.command_line.main import app
+from easypay.command_line.main import PARTS, app
+from easypay.merchants.model import SCOPES
 
 
 def commands(group: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -20,6 +22,18 @@ def commands(group: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+def test_a_key_can_be_given_every_scope_that_its_help_names() -> None:
+    (scope,) = [each for each in COMMANDS["key", "create"].params if each.name == "scope"]
+    assert re.findall(r"\w+:\w+", scope.help) == list(SCOPES)
+
+
+def test_the_index_of_the_docs_names_every_command_once() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "README.md").read_text("utf-8")
+    named = re.findall(r"^\| .+? \| (.+?) \|", page.split("## Commands")[1], re.M)
+    words = [word for row in named for word in re.findall(r"`easypay ([\w-]+)", row)]
+    assert list(dict.fromkeys(words)) == [word for parts in PARTS.values() for word in parts]
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

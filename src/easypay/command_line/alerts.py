@@ -22,7 +22,7 @@ from easypay.command_line.console import (
 if TYPE_CHECKING:
     from easypay.settings import Settings
 
-alerts = new_group("What to wake somebody for: rules, dashboards, and what is firing.")
+alerts = new_group("Show which alerts fire; write rules for Prometheus and dashboards for Grafana.")
 FIRING: Final = Columns(("alert", "where", "severity", "since", "value", "told", "summary"))
 TOLD: Final = Columns(("way", "told", "why"))
 

@@ -20,7 +20,7 @@ from easypay.command_line.console import (
 from easypay.command_line.merchants import MerchantId, merchant_of
 from easypay.command_line.operations import Actor, actor_of
 
-caches = new_group("What the caches of the running gateways do.")
+caches = new_group("Show what the caches of running gateways do, and empty them of a merchant.")
 COUNTS: Final = Columns(("cache", "hit", "shared", "miss", "stale", "error", "share"))
 _FORGET_WITHIN_S: Final = 5.0
 _REQUESTS: Final = "easypay_cache_requests_total"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 DATA_DIR: Final = Path(".easypay")
 DataDir = Annotated[
@@ -32,10 +33,17 @@ class Columns(NamedTuple):
     left_out_first: tuple[str, ...] = ()
 
 
-def new_group(help_text: str, name: str | None = None, *, completion: bool = False) -> typer.Typer:
+def new_group(
+    help_text: str,
+    name: str | None = None,
+    *,
+    completion: bool = False,
+    cls: type[TyperGroup] = TyperGroup,
+) -> typer.Typer:
     """Return a group of commands. `completion`: it can install shell completion."""
     return typer.Typer(
         name=name,
+        cls=cls,
         help=help_text,
         no_args_is_help=True,
         pretty_exceptions_enable=False,

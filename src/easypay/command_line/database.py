@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from easypay.seeding.plan import Plan
     from easypay.seeding.run import Progress
 
-database = new_group("Look into the database, and fill one with realistic payments for a trial.")
+database = new_group(
+    "Look after the database: its health, months, sizes, archives, and what a restore needs."
+)
 
 _STOPPED: Final = 130
 DIFFERENCES: Final = Columns(

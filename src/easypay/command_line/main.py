@@ -3,9 +3,11 @@
 import asyncio
 import gc
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from easypay.command_line import (
     after_restore,
@@ -37,12 +39,23 @@ from easypay_bench import commands
 if TYPE_CHECKING:
     from easypay.settings import Settings
 
+
+class InParts(TyperGroup):
+    """Lists its commands in the order of PARTS; Typer would list all groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [word for parts in PARTS.values() for word in parts]
+
+
 app = new_group(
     "EasyPay: a payment gateway that you run yourself.\n\n"
     "Start everything on this machine with `easypay up`; it prints a curl line that takes a "
-    "payment. In production run `easypay migrate` once and `easypay serve` per process.",
+    "payment. In production run `easypay migrate` once, `easypay serve` for each process, and "
+    "`easypay worker`.\n\n"
+    "`--help` after each command explains it, with an example.",
     name="easypay",
     completion=True,
+    cls=InParts,
 )
 
 
@@ -66,37 +79,6 @@ def common_options(
     pass
 
 
-app.add_typer(merchants.merchants, name="merchant")
-app.add_typer(merchants.keys, name="key")
-app.add_typer(operations.operations, name="operation")
-app.add_typer(webhooks.webhooks, name="webhook")
-app.add_typer(processors.processors, name="processor")
-app.add_typer(customers.customers, name="customer")
-app.add_typer(operations.late_charges, name="late-charges")
-app.add_typer(reconciliation.breaks, name="breaks")
-app.command()(reconciliation.reconcile)
-app.add_typer(jobs.jobs, name="jobs")
-app.add_typer(alerts.alerts, name="alerts")
-app.add_typer(events.events, name="events")
-app.add_typer(batches.batches, name="batch")
-app.add_typer(logs.logs, name="logs")
-app.add_typer(database.database, name="db")
-app.add_typer(cache.caches, name="cache")
-database.database.command("archive")(archive.archive_month)
-database.database.command("restore-month")(archive.restore_month)
-database.database.command("after-restore")(after_restore.after_restore)
-database.database.command("compact")(compact.compact_months)
-app.command()(export.export)
-app.command()(errors.errors)
-app.command()(profile.profile)
-app.command()(statement.statement)
-app.command()(listen.listen)
-app.command()(trigger.trigger)
-app.command()(commands.loadtest)
-app.command()(commands.slo)
-
-
-@app.command()
 def up(
     data_dir: DataDir = DATA_DIR,
     host: Annotated[str, typer.Option(help="Address the gateway listens on.")] = "127.0.0.1",
@@ -107,9 +89,10 @@ def up(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Start the whole stack here: database, processor simulator, gateway, a demo merchant.
+    """Start everything on this machine: database, cache, gateway, worker, simulator, demo merchant.
 
-    Ctrl-C stops it; the data stays in the data directory for the next start.
+    The simulator stands in for the processor. Ctrl-C stops everything; the data stays in the data
+    directory for the next start.
 
     Example: `easypay up --port 9000 --data-dir /srv/easypay`
 
@@ -122,7 +105,6 @@ def up(
     sys.exit(asyncio.run(run(options)))
 
 
-@app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks one.")] = 8000,
@@ -131,7 +113,7 @@ def serve(
     ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
-    """Run one gateway process. Its settings are EASYPAY_* variables.
+    """Run one gateway process. Its settings are EASYPAY_* variables (docs/settings.md).
 
     It needs EASYPAY_DATABASE_URL (migrated: `easypay migrate`) and EASYPAY_ENCRYPTION_KEY.
     SIGTERM drains it: no request is lost.
@@ -152,14 +134,14 @@ def serve(
     run(settings, bound, shared=fd is not None, log_level=log_level)
 
 
-@app.command()
 def worker(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
-    """Run one worker process: it does what must happen later. Its settings are EASYPAY_* variables.
+    """Run one worker process. It does what must happen later: webhooks, queued payments, the books.
 
-    Run as many as you like, on any host. SIGTERM drains it: it finishes what it has claimed and
-    gives back the rest. If it is killed, another worker does its work when its leases end.
+    Its settings are EASYPAY_* variables. Run as many as you like, on any host. SIGTERM drains it:
+    it finishes what it has claimed and gives back the rest. If it is killed, another worker does
+    its work when its leases end.
 
     Example: `EASYPAY_DATABASE_URL=postgresql://… easypay worker`
     """
@@ -169,7 +151,6 @@ def worker(
     sys.exit(work(_settings(), log_level=log_level))
 
 
-@app.command()
 def migrate(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     """Bring the database to this version's schema. Gateways of the version before keep running.
 
@@ -204,7 +185,6 @@ def _settings() -> "Settings":
         fail(what_is_wrong(error))
 
 
-@app.command()
 def openapi() -> None:
     """Print the API's OpenAPI 3.1 document.
 
@@ -215,6 +195,61 @@ def openapi() -> None:
     from easypay.api.openapi import document
 
     print(json.dumps(document(), indent=2))  # noqa: T201
+
+
+PARTS: Final[Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]]] = {
+    "Start it": {"up": up, "serve": serve, "worker": worker, "migrate": migrate},
+    "Merchants": {
+        "merchant": merchants.merchants,
+        "key": merchants.keys,
+        "processor": processors.processors,
+        "webhook": webhooks.webhooks,
+        "customer": customers.customers,
+    },
+    "Payments": {
+        "batch": batches.batches,
+        "export": export.export,
+        "events": events.events,
+        "operation": operations.operations,
+        "late-charges": operations.late_charges,
+    },
+    "Money": {
+        "statement": statement.statement,
+        "reconcile": reconciliation.reconcile,
+        "breaks": reconciliation.breaks,
+    },
+    "While you write a shop": {
+        "listen": listen.listen,
+        "trigger": trigger.trigger,
+        "openapi": openapi,
+    },
+    "Is something wrong?": {
+        "alerts": alerts.alerts,
+        "errors": errors.errors,
+        "logs": logs.logs,
+        "jobs": jobs.jobs,
+        "db": database.database,
+    },
+    "Is it fast?": {
+        "slo": commands.slo,
+        "loadtest": commands.loadtest,
+        "profile": profile.profile,
+        "cache": cache.caches,
+    },
+}
+"""The commands as `easypay --help` shows them. docs/README.md has the page of each part."""
+
+for title, parts in PARTS.items():
+    for word, part in parts.items():
+        if isinstance(part, typer.Typer):
+            app.add_typer(part, name=word, rich_help_panel=title)
+        else:
+            app.command(word, rich_help_panel=title)(part)
+
+database.database.command("archive")(archive.archive_month)
+database.database.command("restore-month")(archive.restore_month)
+database.database.command("after-restore")(after_restore.after_restore)
+database.database.command("compact")(compact.compact_months)
 
 
 def main() -> None:

@@ -303,8 +303,9 @@ def create_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="payments:read, payments:write, refunds:write, payments:export, events:read or "
-            "webhooks:manage, customers:read, customers:write; may repeat. "
+            help="payments:read, payments:write, refunds:write, payments:export, events:read, "
+            "webhooks:manage, customers:read, customers:write, customers:erase, batches:write, "
+            "settlements:read, reconciliation:read, reconciliation:write; may repeat. "
             "Default: the first three."
         ),
     ] = None,

@@ -8,7 +8,7 @@ import typer
 from easypay.command_line.console import DATA_DIR, DataDir, Json, fail, in_database, new_group, show
 from easypay.command_line.merchants import Mode, integration_named, merchant_of
 
-processors = new_group("Set up what the processor does for an account.")
+processors = new_group("Let the processor tell EasyPay what happens to an account.")
 
 
 @processors.command("register-webhooks")
