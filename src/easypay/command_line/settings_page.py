@@ -27,6 +27,7 @@ _SECTIONS: Final = {
     "traces_url": "Traces",
     "max_head_bytes": "Limits on clients",
     "webhook_private_networks": "Webhooks",
+    "alerts_webhook": "Alerts, if workers judge them",
     "failpoint": "For tests only",
 }
 """The first setting of each section, in the order of the class, and the section's title."""
@@ -41,15 +42,16 @@ _BEGIN: Final = """\
 Made by `python -m easypay.command_line.settings_page`; do not edit. Change the description in
 `src/easypay/settings.py` and run it again.
 
-A gateway reads its settings from environment variables when it starts; restart it to change one.
+Gateways and workers read their settings from environment variables when they start; restart them
+to change one.
 A bad value stops the start with one line that names the variable. `easypay up` sets the database,
 the keys, the metrics and the test URL of its own gateways, and passes all other variables on."""
 _COMMANDS: Final = """
 ## Read by commands only
 
-`easypay up` and the other commands read these; `easypay serve` does not. The commands also read
-`EASYPAY_DATABASE_URL`, `EASYPAY_ENCRYPTION_KEY`, `EASYPAY_ADMIN_KEY` and the two URLs of the
-processor. If these are unset they use what `easypay up` keeps in its data directory.
+`easypay up` and the other commands read these; `easypay serve` and `easypay worker` do not. The
+commands also read `EASYPAY_DATABASE_URL`, `EASYPAY_ENCRYPTION_KEY`, `EASYPAY_ADMIN_KEY` and the two
+URLs of the processor. If these are unset they use what `easypay up` keeps in its data directory.
 """
 _API_KEY: Final = (
     "| `EASYPAY_API_KEY` | | secret | | A test key for `easypay loadtest --url`, which loads a "
@@ -94,9 +96,9 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if field.default in (None, (), ""):
         return "unset"
-    if isinstance(field.default, bool | str):
-        return f"`{field.default}`".replace("True", "true")
-    return f"`{field.default:g}`"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
 
 
 def _unit(name: str, annotation: Any) -> str:
