@@ -39,7 +39,7 @@ def _entry(rules: list[Rule]) -> str:
     over = (
         first.over
         if len(rules) == 1
-        else "the share over the alert's short window is back in the budget."
+        else "there are few enough misses in the alert's short window again."
     )
     return (
         f"### {first.name}\n\n{first.means} {ends}{alone}\n\n"

@@ -69,7 +69,7 @@ PERCENTILES: Final[tuple[Percentile, ...]] = (
     ),
     Percentile(
         *("own_time.p99", "EasyPayOwnTimeBurn", OWN, 0.99, 0.01),
-        "our own part of an answer within 10 ms",
+        "answers with less than 10 ms of our own time",
         "`easypay_event_loop_lag_seconds` and `db_client_operation_duration_seconds`.",
         "The lag climbs: too little CPU, add a process or a core. The statements climb: the "
         "database.",
@@ -117,7 +117,7 @@ ERRORS: Final = Objective(
     of=Counts(Select(f"{DURATION}_count")),
     budget=0.001,
     pages=True,
-    means="More requests than 1 in 1,000 fail with 5xx. Clients lose nothing: they repeat with "
+    means="More than 1 in 1,000 requests fail with 5xx. Clients lose nothing: they repeat with "
     "the same "
     "key.",
     look="Which status: `http_server_request_duration_seconds_count` by "
@@ -142,7 +142,7 @@ def _objective(each: Percentile) -> Objective:
         of=Counts(all_of_it),
         budget=round(1 - each.share, 6),
         pages=each.pages,
-        means=f"Fewer than {each.share * 100:g} in 100 are {each.title}.",
+        means=f"More than {100 - each.share * 100:g} in 100 miss the target: {each.title}.",
         look=each.look,
         do=each.do,
     )
@@ -159,20 +159,23 @@ WINDOWS: Final[tuple[tuple[float, str, str, Severity], ...]] = (
 """As in the SRE workbook: 14.4 times the budget for an hour uses a fiftieth of a month's."""
 
 
+def _speed(factor: float) -> str:
+    return "faster than" if factor == 1 else f"{factor:g} times as fast as"
+
+
 def burns() -> tuple[Rule, ...]:
-    """Return the rules of every target: one for each window in which its budget can burn so "
-    "fast."""
+    """Return the rules of every target, one for each window in which its budget can burn."""
     return tuple(
         Rule(
             name=each.alert,
             severity=severity if each.pages else "ticket",
             when=Burn(each, factor, long, short),
-            summary=f"{each.title}: the month's budget is used {factor:g} times faster than "
-            f"planned",
+            summary=f"{each.title}: the month's budget is used {_speed(factor)} planned",
             means=each.means,
             look=each.look,
             do=each.do,
-            over=f"the share of the last {short} is below {factor * each.budget * 100:g} % again.",
+            over=f"in the last {short} less than {factor * each.budget * 100:g} % "
+            "missed the target.",
         )
         for each in OBJECTIVES
         for factor, long, short, severity in WINDOWS
