@@ -46,15 +46,15 @@ def _line(text: str) -> str:
 _STATUSES: Final = _line("""
 The payment's current state. `processing`: the outcome is not known yet; read it again.
 `authorized`: the money is held. `captured`: the money is taken. `declined`: the issuer said no.
-`failed`: the processor refused the request, or never received it. `in_review`: a person at the
-processor decides. `voided`: released or undone. `expired`: the hold ran out. `pending`: accepted,
-not sent yet.""")
+`failed`: the processor refused the request, or its records show no charge. `in_review`: a person
+at the processor decides. `voided`: released or undone. `expired`: the hold ran out. `pending`:
+accepted, not sent yet.""")
 
 _STATES: Final = _line("""
 `queued`: accepted, and sent soon. `in_flight`: sent, waiting for the answer. `approved`,
 `declined`, `rejected`, `held`: the processor's answer. `unknown`: sent, and no clear answer yet.
 `not_sent`: it never left the gateway; the same Idempotency-Key sends it again. `absent`: the
-processor confirms it never received it. `cancelled`: it ended before it was sent.""")
+processor's records do not show it. `cancelled`: it ended before it was sent.""")
 
 _RETRY: Final = _line("""
 Whether to try again after a decline or rejection. `later`: the same request may work another time.

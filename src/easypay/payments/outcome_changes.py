@@ -43,7 +43,7 @@ from easypay.processors.base import (
 _json = msgspec.json.Encoder()
 _NOTHING: Final = ProcessorAnswer()
 ABSENT_ANSWER: Final = ProcessorAnswer(message="No charge was found at the processor.")
-"""What a payment has for an answer if the processor never received it."""
+"""What a payment has for an answer if no charge was found."""
 
 REVIEW_INTERVAL_S: Final = 300.0
 NOT_SENT_S: Final = 60.0
