@@ -9,6 +9,7 @@ import pytest
 import typer.main
 
 from easypay.command_line.main import app
+from easypay.merchants.model import SCOPES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -45,3 +46,9 @@ def test_every_command_and_option_exists(page: Path) -> None:
 def test_every_setting_exists(page: Path) -> None:
     known = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "settings.md").read_text(), re.M))
     assert set(re.findall(r"EASYPAY_[A-Z_]*[A-Z]", page.read_text("utf-8"))) <= known | SANDBOX
+
+
+def test_the_page_for_shops_names_every_scope_the_usual_ones_first() -> None:
+    page = (ROOT / "docs" / "api" / "conventions.md").read_text("utf-8")
+    named = page.split("without naming scopes")[1].split("\n\n")[0]
+    assert re.findall(r"`(\w+:\w+)`", named) == list(SCOPES)
