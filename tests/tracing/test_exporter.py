@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -49,6 +50,26 @@ class Sending:
 
     async def close(self, within_s: float = 5.0) -> None:
         await asyncio.to_thread(self.exporter.close, within_s)
+
+
+@asynccontextmanager
+async def dripping(piece: bytes, *, once: bool = False) -> AsyncIterator[str]:
+    """Yield the address of a server that answers with the same bytes for ever."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.read(1)
+            writer.write(piece)
+            while not once:
+                await writer.drain()
+                await asyncio.sleep(0.05)
+                writer.write(piece)
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 @pytest.fixture
@@ -154,6 +175,80 @@ async def test_a_stop_sends_what_is_left_and_waits_no_longer_than_it_may(intake:
     await hanging.counted(failed=5)
     hanging.put()
     assert hanging.counts["full"] == 1, "after the stop nothing is taken"
+
+
+@pytest.mark.parametrize("status", [301, 307, 308])
+async def test_a_redirect_is_not_followed(intake: Intake, status: int) -> None:
+    async with taking() as elsewhere:
+        intake.answers = [(status, {"Location": f"{elsewhere.url}/v1/traces"}, b"")]
+        sending = Sending(intake.url, Authorization="ApiKey abc")
+        sending.put()
+        await sending.counted(failed=1)
+        await sending.close()
+        assert elsewhere.heads == []
+
+
+@pytest.mark.parametrize("piece", [b"H", b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_an_answer_that_never_ends_is_cut_off(
+    piece: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One byte now and then is an answer within the limit, each time."""
+    monkeypatch.setattr(export, "ANSWER_WITHIN_S", 0.2)
+    async with dripping(piece) as url:
+        sending = Sending(url)
+        sending.put()
+        await sending.counted(failed=1)
+        await sending.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "counts"),
+    [
+        (b"HTTP/1.1 429 Wait\r\nRetry-After: \xb2\r\nContent-Length: 0\r\n\r\n", {"failed": 1}),
+        (b"nothing of HTTP\r\n\r\n", {"failed": 1}),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n<p>", {"sent": 1}),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n" + b"x" * 99_999, {"sent": 1}),
+    ],
+)
+async def test_garbage_is_no_bug_of_ours(
+    head: bytes,
+    counts: dict[str, int],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(export, "ANSWER_WITHIN_S", 0.3)
+    async with dripping(head, once=True) as url:
+        sending = Sending(url)
+        sending.put()
+        await sending.counted(**counts)
+        await sending.close()
+    assert "spans cannot be sent" not in caplog.text
+
+
+@pytest.mark.parametrize(("refused", "counts"), [(-5, {"sent": 3}), (10**18, {"refused": 3})])
+async def test_no_count_falls_whatever_a_collector_says_that_it_refused(
+    intake: Intake, refused: int, counts: dict[str, int]
+) -> None:
+    intake.answers = [partial_success(refused, "")]
+    sending = Sending(intake.url)
+    sending.exporter.put(encoded([span(), span(), span()]), 3)
+    await sending.close()
+    assert +sending.counts == Counter(counts)
+
+
+async def test_a_retry_after_of_days_waits_half_a_minute_and_a_stop_not_at_all(
+    intake: Intake,
+) -> None:
+    intake.answers = [(429, {"Retry-After": "999999999"}, b"")]
+    sending = Sending(intake.url)
+    sending.put()
+
+    async def asked() -> bool:
+        return bool(intake.heads)
+
+    await until(asked, within_s=30, what="the first try")
+    await sending.close()
+    assert sending.counts == {"sent": 1}, "the stop tries once more"
 
 
 async def test_nothing_else_runs_after_a_stop(intake: Intake) -> None:

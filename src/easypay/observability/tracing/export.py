@@ -6,10 +6,12 @@ else. 429, 502, 503 and 504 are tried again, when Retry-After says so; other ref
 """
 
 import logging
+import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Final
@@ -30,6 +32,7 @@ MOST_BATCH_BYTES: Final = 256 * 1024
 GATHER_S: Final = 1.0
 """How long spans wait for others to be sent with."""
 ANSWER_WITHIN_S: Final = 5.0
+"""From the first byte of a request to the last one of its answer."""
 MOST_TRIES: Final = 4
 _MOST_ANSWER: Final = 64 * 1024
 _FIRST_PAUSE_S: Final = 0.5
@@ -126,8 +129,10 @@ class Exporter:
                     self._warn(f"{spans} spans were lost: {error}")
                 except Exception:
                     self._counted("failed", spans)
-                    log.exception("spans cannot be sent")
+                    if self._may_complain():
+                        log.exception("spans cannot be sent")
                 else:
+                    refused = min(max(refused, 0), spans)  # a counter never falls
                     self._counted("sent", spans - refused)
                     if refused:
                         self._counted("refused", refused)
@@ -190,17 +195,20 @@ class Exporter:
         A batch may arrive twice: spans have ids."""
         for fresh in (self._connection is None, True):
             connection = self._connection = self._connection or self._connect(limit_s)
-            if connection.sock is not None:
-                connection.sock.settimeout(limit_s)
+            give_up_at = monotonic() + limit_s
             try:
-                connection.request("POST", self._path, body, self._headers)
-                answer = connection.getresponse()
-                reply = answer.read(_MOST_ANSWER)
+                if connection.sock is None:
+                    connection.connect()
+                connection.sock.settimeout(limit_s)
+                with _cut_after(limit_s, connection.sock):
+                    connection.request("POST", self._path, body, self._headers)
+                    answer = connection.getresponse()
+                    reply = answer.read(_MOST_ANSWER)
             except TimeoutError:
                 raise
             except (OSError, HTTPException):
                 self._drop_connection()
-                if fresh:
+                if fresh or monotonic() >= give_up_at:
                     raise
                 continue
             if not answer.isclosed():  # longer than any answer should be
@@ -230,10 +238,35 @@ class Exporter:
         return refused
 
     def _warn(self, what: str) -> None:
-        """Log, at most once a minute. Payments are not affected."""
-        if monotonic() >= self._warn_at:
-            self._warn_at = monotonic() + _WARN_EVERY_S
+        """Log, if it is time. Payments are not affected."""
+        if self._may_complain():
             log.warning("traces: %s", what)
+
+    def _may_complain(self) -> bool:
+        """Whether to log what is wrong with the collector: once a minute."""
+        now = monotonic()
+        if now < self._warn_at:
+            return False
+        self._warn_at = now + _WARN_EVERY_S
+        return True
+
+
+@contextmanager
+def _cut_after(limit_s: float, connection: socket.socket) -> Iterator[None]:
+    """Let the block wait no longer for a connection. The connection's own limit is for each piece
+    of an answer: one byte now and then would meet it for ever."""
+    cut = threading.Timer(limit_s, _cut, [connection])
+    cut.daemon = True
+    cut.start()
+    try:
+        yield
+    finally:
+        cut.cancel()
+
+
+def _cut(connection: socket.socket) -> None:
+    with suppress(OSError):  # it has ended already
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # below TLS, which would wait
 
 
 def _path_of(path: str) -> str:
@@ -245,7 +278,7 @@ def _retry_after_s(value: str | None) -> float | None:
     """Return the seconds from now that a `Retry-After` header says: a number, or a date."""
     if value is None:
         return None
-    if value.isdigit() and len(value) < 10:
+    if value.isascii() and value.isdigit() and len(value) < 10:
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - clock.now()).total_seconds())
