@@ -10,6 +10,7 @@ import pytest
 from easypay_bench import cpu
 from easypay_bench.counters import Totals, hot_ratio
 from easypay_bench.performance_bars import Bar, bars, median_of, per_payment_us, percentile, spread
+from easypay_bench.tracing_cost import more_than_off
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:
@@ -108,3 +109,10 @@ def test_the_share_of_heap_only_updates() -> None:
 
     assert hot_ratio(before, after) == pytest.approx(0.75)
     assert math.isnan(hot_ratio(after, after))
+
+
+def test_what_traces_cost_is_the_difference_within_a_round() -> None:
+    """The second round met a slower machine: that says nothing of traces."""
+    costs = {"off": [400.0, 500.0, 410.0], "10%": [409.0, 508.0, 417.0]}
+
+    assert more_than_off(costs) == {"10%": (7.0, 8.0, 9.0)}
