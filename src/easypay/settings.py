@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -52,6 +52,20 @@ def web_address(text: str) -> str:
     if not (good and text.isascii() and " " not in text):
         raise ValueError(f"{text!r} is no address: use https://host/path or https://host:port/path")
     return text
+
+
+def headers_of(text: str) -> dict[str, str]:
+    """Return `Authorization=ApiKey abc,x-tenant=1` as headers; `%20` is a space, as in
+    OTEL_EXPORTER_OTLP_HEADERS. Raises ValueError."""
+    found = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        name, value = name.strip(), unquote(value.strip())
+        good = name.replace("-", "").isalnum() and value.isprintable() and (name + value).isascii()
+        if not (equals and good):
+            raise ValueError("use name=value, separated by commas")
+        found[name] = value
+    return found
 
 
 def addresses(named: Iterable[str]) -> dict[str, str]:
@@ -403,7 +417,8 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
         description="Share of the ordinary requests and pieces of work whose traces are kept. "
-        "Errors, unknown outcomes and what is slow are kept besides, up to 50 a second and process",
+        "Errors, unknown outcomes and what is slow are kept besides, up to 50 a second of "
+        "each kind",
     )
     traces_slow_s: float = Field(
         default=0.5,
@@ -585,6 +600,14 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_collector(cls, value: str | None) -> str | None:
         return web_address(value) if value else None
+
+    @field_validator("traces_headers")
+    @classmethod
+    def _are_headers(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        headers_of(value.get_secret_value())
+        return value
 
     @field_validator("authorize_net_test_url", "authorize_net_live_url")
     @classmethod

@@ -76,3 +76,18 @@ async def test_at_ten_percent_a_payment_takes_few_calls_more() -> None:
         assert off < dropped < kept
         assert dropped - off + 0.1 * (kept - dropped) <= MOST_CALLS, counts
         assert len(intake.spans) == 3 * 6, "what was kept has arrived"
+
+
+def test_traces_that_are_on_without_their_packages_are_told_with_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['opentelemetry'] = None\n"
+        "from easypay.observability.metrics import Instruments\n"
+        "from easypay.server.traces import traces_of\n"
+        "from easypay.settings import Settings\n"
+        f"settings = Settings(database_url='postgresql://', encryption_key={ENCRYPTION_KEY!r},"
+        " traces_url='http://127.0.0.1:4318')\n"
+        "try: traces_of(settings, Instruments(), 'easypay-worker')\n"
+        "except OSError as error: print(error)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "install easypay[traces]" in found.stdout, found.stderr

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from batches.batch_shop import SCOPES, becomes, payment_line, results, uploaded
+from customers.shops import EVERYTHING, add_token, new_customer
 from easypay.card_numbers import contains_card_number
 from harness import (
     ADMIN_KEY,
@@ -50,6 +52,21 @@ async def gateway(stack: Stack, intake: Intake) -> Gateway:
     return await stack.gateway(**QUICK, traces_url=intake.url, traces_rate="1")
 
 
+@pytest.fixture(scope="module")
+async def quiet(stack: Stack, intake: Intake) -> Gateway:
+    """A gateway that keeps nothing ordinary, unless a client says so."""
+    slow = {"traces_slow_s": "60", "traces_slow_own_s": "60"}
+    over = QUICK | slow | {"traces_rate": "0", "traces_trust_parent": "true"}
+    return await stack.gateway(**over, traces_url=intake.url)
+
+
+@pytest.fixture(scope="module")
+def worker(stack: Stack, intake: Intake) -> None:
+    """A worker that keeps every trace."""
+    over = {"traces_url": intake.url, "traces_rate": "1", "queue_poll_s": "0.05"}
+    stack.worker(**over, webhook_private_networks="127.0.0.0/8")
+
+
 @pytest.fixture
 async def shop(stack: Stack, gateway: Gateway) -> AsyncIterator[Shop]:
     made = await stack.shop(gateway)
@@ -81,6 +98,8 @@ async def test_a_payment_is_a_request_with_a_begin_a_call_and_a_record(
         ("record", INTERNAL),
     ]
     request, begin, call, record = spans
+    own_id = attributes(request)["easypay.request.id"]
+    assert request.trace_id.hex() == own_id.removeprefix("req_"), "it is found without a search"
     for span in (begin, call, record):
         assert span.parent_span_id == request.span_id
         assert request.start_time_unix_nano <= span.start_time_unix_nano
@@ -146,11 +165,26 @@ async def test_an_unknown_outcome_is_an_error_of_the_call_and_its_inquiry_is_a_t
     await until(asked, within_s=30, what="the resolver's look is a trace")
 
 
-async def test_errors_and_unknown_outcomes_are_kept_whatever_the_rate(
-    stack: Stack, intake: Intake
+async def test_a_trusted_client_decides_what_is_kept(
+    stack: Stack, quiet: Gateway, intake: Intake
 ) -> None:
-    over = QUICK | {"traces_url": intake.url, "traces_rate": "0"}
-    quiet = await stack.gateway(**over, traces_slow_s="60", traces_slow_own_s="60")
+    shop = await stack.shop(quiet)
+    ids = []
+    for flags in ("00", "01"):
+        shop.client.headers["traceparent"] = f"00-{TRACE}-{PARENT}-{flags}"
+        ids.append((await shop.paid())["id"])
+    dropped, kept = ids
+    request, *_ = await spans_of_payment(intake, kept)
+    assert request.parent_span_id.hex() == PARENT
+    # What is kept leaves in the order of its end.
+    shown = [attributes(span).get("easypay.payment.id") for span in intake.named(PAY)]
+    assert dropped not in shown
+    await shop.client.aclose()
+
+
+async def test_errors_and_unknown_outcomes_are_kept_whatever_the_rate(
+    stack: Stack, quiet: Gateway, intake: Intake
+) -> None:
     shop = await stack.shop(quiet)
     paid = await shop.paid()
     await stack.simulator.fault("drop_reply", shop.login)
@@ -158,22 +192,24 @@ async def test_errors_and_unknown_outcomes_are_kept_whatever_the_rate(
     await spans_of_payment(intake, unknown["id"])
     async with stack.refusing():
         assert (await shop.pay()).status_code == 503
-    await asyncio.to_thread(quiet.terminate)  # what was kept has been sent when it has ended
-    kept = [attributes(span) for span in intake.named(PAY)]
-    assert 503 in [each["http.response.status_code"] for each in kept]
-    assert paid["id"] not in [each.get("easypay.payment.id") for each in kept]
+
+    async def failed() -> bool:
+        shown = [attributes(span) for span in intake.named(PAY)]
+        return 503 in [each["http.response.status_code"] for each in shown]
+
+    await until(failed, within_s=30, what="the trace of what failed")
+    shown = [attributes(span).get("easypay.payment.id") for span in intake.named(PAY)]
+    assert paid["id"] not in shown, "it ended before the others"
     await shop.client.aclose()
 
 
 async def test_queued_payments_and_webhooks_have_traces(
-    stack: Stack, gateway: Gateway, shop: Shop, intake: Intake
+    stack: Stack, worker: None, shop: Shop, intake: Intake
 ) -> None:
     async with receiving() as receiver:
         merchant = f"mer_{shop.merchant_id.hex}"
         local = stack.env | {"EASYPAY_WEBHOOK_PRIVATE_NETWORKS": "127.0.0.0/8"}
         run_easypay("webhook", "create", merchant, receiver.url, "--json", **local)
-        over = {"traces_url": intake.url, "traces_rate": "1", "queue_poll_s": "0.05"}
-        worker = stack.worker(**over, webhook_private_networks="127.0.0.0/8")
         queued = (await queued_payment(stack, shop)).json()
         await shop.becomes(queued["id"], "captured")
         operation = (await shop.all(f"/payments/{queued['id']}/operations"))[0]["id"]
@@ -187,6 +223,8 @@ async def test_queued_payments_and_webhooks_have_traces(
 
         (job,) = await until(arrived, within_s=30, what="the job's trace")
         assert job.kind == CONSUMER
+        assert job.trace_id.hex() == operation.removeprefix("op_"), "it is found without a search"
+        assert attributes(job)["easypay.payment.id"] == queued["id"]
         spans = intake.of_trace(job.trace_id.hex())
         assert {"authorize_net sale", "record"} <= {span.name for span in spans}
         (request,) = [s for s in await spans_of_payment(intake, queued["id"]) if s.kind == SERVER]
@@ -202,11 +240,57 @@ async def test_queued_payments_and_webhooks_have_traces(
 
         delivered = (await until(told, within_s=30, what="the webhook's trace"))[0]
         assert attributes(delivered)["http.response.status_code"] == 204
+        event_id = attributes(delivered)["easypay.event.id"]
+        assert delivered.trace_id.hex() == event_id.removeprefix("evt_")
         assert attributes(delivered)["easypay.payment.id"] == queued["id"]
         assert attributes(delivered)["easypay.operation.id"] == operation
         headers = [got.headers["traceparent"] for got in receiver.got]
         assert f"00-{delivered.trace_id.hex()}-{delivered.span_id.hex()}-01" in headers
-        await asyncio.to_thread(worker.terminate)
+
+
+async def test_each_line_of_a_batch_has_a_trace(
+    stack: Stack, worker: None, shop: Shop, intake: Intake
+) -> None:
+    made = await stack.with_key(shop, name="batches", scopes=SCOPES)
+    lines = [await payment_line(stack, made, amount) for amount in (1500, 700)]
+    batch = await uploaded(made, lines)
+    await becomes(made, batch["id"], "done")
+    done = {line["operation_id"]: line["payment_id"] for line in await results(made, batch["id"])}
+
+    async def arrived() -> list[Any]:
+        found = [
+            span
+            for span in intake.named("batch line")
+            if attributes(span).get("easypay.batch.id") == batch["id"]
+        ]
+        return found if len(found) == len(lines) else []
+
+    found = await until(arrived, within_s=30, what="a trace of each line")
+    about = {}
+    for line in found:
+        shown = attributes(line)
+        about[shown["easypay.operation.id"]] = shown["easypay.payment.id"]
+        assert line.trace_id.hex() == shown["easypay.operation.id"].removeprefix("op_")
+        names = [span.name for span in intake.of_trace(line.trace_id.hex())]
+        assert names == ["batch line", "begin", "authorize_net sale", "record"]
+        assert shown["easypay.work"] == "batch line"
+    assert about == done
+    await made.client.aclose()
+
+
+async def test_a_call_to_the_processors_vault_is_a_span(
+    stack: Stack, shop: Shop, intake: Intake
+) -> None:
+    keeper = await stack.with_key(shop, scopes=EVERYTHING)
+    method = await add_token(stack, keeper, await new_customer(keeper))
+
+    async def arrived() -> list[Any]:
+        return intake.named("authorize_net vault_store")
+
+    (call,) = await until(arrived, within_s=30, what=f"the storing of {method['id']}")
+    (request,) = [span for span in intake.spans if span.span_id == call.parent_span_id]
+    assert attributes(request)["http.route"] == "/api/v1/customers/{id}/payment_methods"
+    await keeper.client.aclose()
 
 
 async def test_the_metrics_name_a_trace_where_the_reader_understands_it(

@@ -9,7 +9,7 @@ from easypay.observability.tracing.attributes import Value
 from easypay.observability.tracing.recorder import Traces
 from easypay.observability.tracing.spans import Recorded, outcome_is_bad
 
-_MAY_BE_UNKNOWN: Final = 202
+_MAY_BE_UNKNOWN: Final = (202, CLIENT_LEFT)
 
 
 class TracedRequests:
@@ -28,11 +28,11 @@ class TracedRequests:
         assert isinstance(trace, Recorded), "accept made it"
         status = CLIENT_LEFT if response is None else response.status
         spent = None if response is None else response.spent
-        bad = status >= 500 or (status == _MAY_BE_UNKNOWN and outcome_is_bad(trace.marks))
+        bad = status >= 500 or (status in _MAY_BE_UNKNOWN and outcome_is_bad(trace.marks))
         own_s = 0.0 if spent is None else took_s - spent.processor_s
         slow_s = 0.0 if _takes_its_time(request, response) else took_s
-        if not self._traces.keeps(trace, bad=bad, took_s=slow_s, own_s=own_s) or (
-            route in QUIET and status < 500
+        if (route in QUIET and not bad) or not self._traces.keeps(
+            trace, bad=bad, took_s=slow_s, own_s=own_s, kind="request"
         ):
             return
         attributes = _attributes(route, request, response, status)

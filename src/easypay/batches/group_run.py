@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from easypay import ids
 from easypay.batches import claims
 from easypay.batches.claims import Group, GroupLine, LineEnd
 from easypay.batches.lines import (
@@ -215,7 +216,8 @@ class GroupRun:
                     raise _Wait
                 sending = self._send(line, operation_id)
                 if self._means.traced is not None:
-                    sending = self._means.traced("batch line", operation_id, sending, None)
+                    about = {ids.OPERATION: operation_id, ids.BATCH: self._batch.id}
+                    sending = self._means.traced("batch line", about, sending, None)
                 end = await sending
             self.sent = True
             if end is None:

@@ -6,7 +6,7 @@ or of a batch's lines is more than the end of a row, and is committed by the pie
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
@@ -24,10 +24,11 @@ log = logging.getLogger(__name__)
 Piece = TypeVar("Piece")
 
 Traced = Callable[
-    [str, UUID, Coroutine[Any, Any, Any], tuple[UUID, int] | None], Coroutine[Any, Any, Any]
+    [str, Mapping[str, UUID], Coroutine[Any, Any, Any], tuple[UUID, int] | None],
+    Coroutine[Any, Any, Any],
 ]
-"""Does a piece of work under a trace of its own. With the name of the work, its operation, and the
-trace and span that it goes back to."""
+"""Does a piece of work under a trace of its own. With the name of the work, ids of what it is about
+by their kinds, and the trace and span that it goes back to."""
 
 GATHER_S: Final = 0.02
 """The usual pause after each claim, however much is due. A claim of few rows costs as much as one

@@ -8,10 +8,12 @@ from functools import cache
 from easypay.card_numbers import scrub
 from easypay.clock import log_time
 from easypay.observability.log_output import LogOutput
+from easypay.observability.trace import current
 
 
 class JsonLines(logging.Formatter):
-    """time, level, logger, message, and the traceback if there is one.
+    """time, level, logger, message, the trace in which it happened, and the traceback if there is
+    one.
 
     Masked before they become JSON, where a line break is two characters.
     """
@@ -23,6 +25,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": scrub(record.getMessage()),
         }
+        if (trace := current.get()) is not None:
+            fields["trace_id"] = trace.trace_id.decode()
         if record.exc_info:
             fields["traceback"] = scrub(self.formatException(record.exc_info))
         return json.dumps(fields, ensure_ascii=False)

@@ -81,7 +81,7 @@ class MeasuredVault:
         outcome = "cancelled"
         try:
             answer = await call
-            outcome = _word(type(answer))
+            outcome = word(type(answer))
             if isinstance(answer, VaultNotSent) and answer.account_refusal is not None:
                 self._account_refused.add(answer.account_refusal.code)
             return answer
@@ -91,6 +91,6 @@ class MeasuredVault:
 
 
 @lru_cache(32)
-def _word(kind: type) -> str:
+def word(kind: type) -> str:
     """Return `not_sent` for VaultNotSent, `found_profile` for FoundProfile."""
     return _CAPITAL.sub("_", kind.__name__.removeprefix("Vault")).lower()

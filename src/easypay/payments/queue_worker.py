@@ -167,7 +167,8 @@ class QueueWorker:
             doing = self._do(work)
             if self._traced is not None:
                 item = QueuedWork(*work.key, *work.payload)
-                doing = self._traced("queued operation", item.operation_id, doing, item.link)
+                about = {ids.OPERATION: item.operation_id, ids.PAYMENT: item.payment_id}
+                doing = self._traced("queued operation", about, doing, item.link)
             self._loop.begin(work, doing)
 
     # one operation -------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from easypay import ids
+
 Value = str | int | float | bool
 _WORD: Final = re.compile(r"[a-z][a-z_]{0,47}")
 """A word of our own code, such as an outcome or a problem's code."""
@@ -34,6 +36,7 @@ ATTRIBUTES: Final[Mapping[str, Form]] = {
     "easypay.payment.id": _ID,
     "easypay.operation.id": _ID,
     "easypay.event.id": _ID,
+    "easypay.batch.id": _ID,
     "easypay.mode": re.compile(r"test|live"),
     "easypay.problem": _WORD,
     "easypay.replayed": bool,
@@ -43,6 +46,13 @@ ATTRIBUTES: Final[Mapping[str, Form]] = {
     "easypay.group.wait": float,
     "easypay.work": re.compile(r"[a-z ]{1,32}"),
 }
+ATTRIBUTE_OF: Final[Mapping[str, str]] = {
+    ids.PAYMENT: "easypay.payment.id",
+    ids.OPERATION: "easypay.operation.id",
+    ids.EVENT: "easypay.event.id",
+    ids.BATCH: "easypay.batch.id",
+}
+"""By the kind of an id."""
 _LARGEST_NUMBER: Final = 9_999
 """Statuses, sizes and seconds are smaller. With six decimals a number has ten digits, and a card
 number at least twelve."""

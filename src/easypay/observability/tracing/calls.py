@@ -2,17 +2,21 @@
 one of their own."""
 
 import re
-from collections.abc import Awaitable, Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Final, TypeVar
 
 from easypay.clock import stopwatch
-from easypay.observability.call_metrics import MeasuredProcessor, Result, word
+from easypay.observability.call_metrics import Measured, MeasuredProcessor, Result, word
 from easypay.observability.metrics import Instruments
 from easypay.observability.trace import current
 from easypay.observability.tracing.attributes import Value
 from easypay.observability.tracing.recorder import Traces
 from easypay.observability.tracing.spans import BAD_OUTCOMES, Called, Recorded
+from easypay.observability.vault_metrics import Answer as VaultAnswer
+from easypay.observability.vault_metrics import MeasuredVault
+from easypay.observability.vault_metrics import word as vault_word
 from easypay.processors.base import Processor
+from easypay.processors.customer_vault import vault_of
 from easypay.webhooks.http_sender import Answer, HttpSender
 
 _ABOUT: Final = {
@@ -20,63 +24,96 @@ _ABOUT: Final = {
     re.compile(rb'"operation_id":"(op_[0-9a-f]{32})"'): "easypay.operation.id",
 }
 """What a message is about, from its body."""
+_EVENT: Final = re.compile(r"evt_([0-9a-f]{32})")
+T = TypeVar("T")
 
 
 class TracedProcessor(MeasuredProcessor):
-    """A processor whose calls leave marks. A call that belongs to no trace, such as the resolver's
-    inquiries, gets one."""
+    """A processor whose calls leave marks, also those to its vault."""
 
     def __init__(
         self, name: str, processor: Processor, instruments: Instruments, traces: Traces
     ) -> None:
         super().__init__(name, processor, instruments)
         self._traces = traces
+        vault = vault_of(processor)
+        if vault is not None:
+            self.vault = TracedVault(name, vault, instruments)
+            self.vault.traces = traces
 
-    async def _measured(self, operation: str, call: Awaitable[Result]) -> Result:
-        around = current.get()
-        trace = around if isinstance(around, Recorded) else self._traces.begin()
-        current.set(trace)
-        begun, outcome = stopwatch(), "cancelled"
-        try:
-            result = await super()._measured(operation, call)
-            outcome = word(type(result))
-            return result
-        finally:
-            if trace is around:
-                trace.add(Called(begun, stopwatch(), self._name, operation, outcome))
-            else:
-                current.set(around)
-                self._ended(trace, operation, outcome, stopwatch() - begun)
+    def _measured(self, operation: str, call: Awaitable[Result]) -> Measured[Result]:
+        measured = super()._measured(operation, call)
+        return _traced(self._traces, self._name, operation, measured, word)
 
-    def _ended(self, trace: Recorded, operation: str, outcome: str, took_s: float) -> None:
-        bad = outcome in BAD_OUTCOMES
-        attributes: dict[str, Value] = {
-            "easypay.processor": self._name,
-            "easypay.operation": operation,
-            "easypay.outcome": outcome,
-        }
-        if bad:
-            attributes["error.type"] = outcome
-        if self._traces.keeps(trace, bad=bad, took_s=took_s, own_s=0.0):
-            name = f"{self._name} {operation}"
-            self._traces.end(trace, name, "client", took_s, attributes, error=bad)
+
+class TracedVault(MeasuredVault):
+    """A vault whose calls leave marks."""
+
+    traces: Traces
+
+    def _measured(
+        self, operation: str, call: Awaitable[VaultAnswer]
+    ) -> Coroutine[Any, Any, VaultAnswer]:
+        measured = super()._measured(operation, call)
+        return _traced(self.traces, self._name, operation, measured, vault_word)
+
+
+async def _traced(
+    traces: Traces,
+    processor: str,
+    operation: str,
+    call: Awaitable[T],
+    word_of: Callable[[type], str],
+) -> T:
+    """Make a call to a processor that leaves a mark. One that belongs to no trace, such as an
+    inquiry of the resolver, gets its own."""
+    around = current.get()
+    trace = around if isinstance(around, Recorded) else traces.begin()
+    current.set(trace)
+    begun, outcome = stopwatch(), "cancelled"
+    try:
+        result = await call
+        outcome = word_of(type(result))
+        return result
+    finally:
+        if trace is around:
+            trace.add(Called(begun, stopwatch(), processor, operation, outcome))
+        else:
+            current.set(around)
+            _end_of_call(traces, trace, processor, operation, outcome, stopwatch() - begun)
+
+
+def _end_of_call(
+    traces: Traces, trace: Recorded, processor: str, operation: str, outcome: str, took_s: float
+) -> None:
+    bad = outcome in BAD_OUTCOMES
+    attributes: dict[str, Value] = {
+        "easypay.processor": processor,
+        "easypay.operation": operation,
+        "easypay.outcome": outcome,
+    }
+    if bad:
+        attributes["error.type"] = outcome
+    if traces.keeps(trace, bad=bad, took_s=took_s, own_s=0.0, kind="call"):
+        traces.end(trace, f"{processor} {operation}", "client", took_s, attributes, error=bad)
 
 
 class TracedSender(HttpSender):
-    """Sends webhooks, each with a trace of its own. The receiver gets its `traceparent`."""
+    """Sends webhooks. The trace of an event has the event's own digits: all its attempts are in it.
+    The receiver gets its `traceparent`."""
 
     traces: Traces
 
     async def post(
         self, url: str, headers: Iterable[tuple[str, str]], body: bytes, *, limit_s: float
     ) -> Answer:
-        trace = self.traces.begin()
-        begun = stopwatch()
         signed = list(headers)
         attributes: dict[str, Value] = {"http.request.method": "POST"}
-        event_id = dict(signed).get("webhook-id")
-        if event_id is not None:
-            attributes["easypay.event.id"] = event_id
+        event = _EVENT.fullmatch(dict(signed).get("webhook-id", ""))
+        trace = self.traces.begin(None if event is None else event[1].encode())
+        begun = stopwatch()
+        if event is not None:
+            attributes["easypay.event.id"] = event[0]
         failed = "no_answer"
         try:
             with_trace = [*signed, ("traceparent", trace.header.decode())]
@@ -88,7 +125,7 @@ class TracedSender(HttpSender):
             took_s = stopwatch() - begun
             if failed:
                 attributes["error.type"] = failed
-            if self.traces.keeps(trace, bad=bool(failed), took_s=took_s, own_s=0.0):
+            if self.traces.keeps(trace, bad=bool(failed), took_s=took_s, own_s=0.0, kind="webhook"):
                 name = "webhook delivery"
                 for field, attribute in _ABOUT.items():
                     if (found := field.search(body)) is not None:

@@ -8,9 +8,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote
 from uuid import UUID
 
 from easypay import __version__, ids
@@ -18,7 +17,7 @@ from easypay.clock import stopwatch
 from easypay.db.group_commit import Entry, GroupCommitter
 from easypay.observability.metrics import Instruments
 from easypay.observability.trace import current
-from easypay.observability.tracing.attributes import Value
+from easypay.observability.tracing.attributes import ATTRIBUTE_OF, Value
 from easypay.observability.tracing.encoding import encoded
 from easypay.observability.tracing.export import Exporter
 from easypay.observability.tracing.sampling import Sampler
@@ -30,10 +29,9 @@ from easypay.observability.tracing.spans import (
     Recorded,
     Submitted,
     outcome_is_bad,
-    processor_s,
     spans_of,
 )
-from easypay.settings import Settings
+from easypay.settings import Settings, headers_of
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -59,6 +57,7 @@ class Traces:
         )
         self.accept = self._sampler.accept
         self.begin = self._sampler.begin
+        self.keeps = self._sampler.keeps
         self._spans = counted = instruments.trace_spans
         for result in ("sent", "refused", "failed", "full", "limited"):
             counted.add(result, by=0)  # the exporter's thread finds their places made
@@ -114,10 +113,6 @@ class Traces:
 
     # requests ------------------------------------------------------------------------------------
 
-    def keeps(self, trace: Recorded, *, bad: bool, took_s: float, own_s: float) -> bool:
-        """Whether a trace is kept that has just ended."""
-        return self._sampler.keeps(trace, bad=bad, took_s=took_s, own_s=own_s)
-
     def exemplify(self, trace: Recorded, took_s: float, *labels: str) -> None:
         """Let the metrics of requests name this trace."""
         self._requests.exemplify(took_s, trace.trace_id, *labels)
@@ -143,13 +138,14 @@ class Traces:
     async def work(
         self,
         name: str,
-        operation_id: UUID,
+        about: Mapping[str, UUID],
         doing: Coroutine[Any, Any, T],
         link: tuple[UUID, int] | None,
     ) -> T:
-        """Do a piece of work with a trace of its own, that leads to the trace of `link`. An
+        """Do a piece of work of an operation, in a trace that leads to the trace of `link`. It has
+        the operation's own digits: each attempt is in it. `about` are ids by their kinds. An
         exception is an error."""
-        trace = self.begin()
+        trace = self.begin(about[ids.OPERATION].hex.encode())
         begun, failed = stopwatch(), True
         current.set(trace)
         try:
@@ -159,11 +155,11 @@ class Traces:
         finally:
             took_s = stopwatch() - begun
             bad = failed or outcome_is_bad(trace.marks)
-            own_s = took_s - processor_s(trace.marks)
-            if self.keeps(trace, bad=bad, took_s=took_s, own_s=own_s):
+            # It has no target without the processor: it may wait on purpose, to share commits.
+            if self.keeps(trace, bad=bad, took_s=took_s, own_s=0.0, kind="work"):
                 attributes: dict[str, Value] = {
                     "easypay.work": name,
-                    "easypay.operation.id": ids.typed(ids.OPERATION, operation_id),
+                    **{ATTRIBUTE_OF[each]: ids.typed(each, found) for each, found in about.items()},
                 }
                 links = [] if link is None else [_digits_of(link)]
                 self.end(trace, name, "consumer", took_s, attributes, error=failed, links=links)
@@ -182,22 +178,10 @@ def mark_members(name: str, entries: Sequence[Entry[Any, Any]], begun: float, en
         group = Group(name, len(entries), begun, ended, members)
         for trace, entry in traced:
             operation_id = getattr(entry.item, "operation_id", None)
-            trace.add(Submitted(entry.since, group, operation_id))
+            payment_id = getattr(entry.item, "payment_id", None)
+            trace.add(Submitted(entry.since, group, operation_id, payment_id))
 
 
 def _digits_of(link: tuple[UUID, int]) -> Link:
     trace_id, span_id = link
     return trace_id.hex.encode(), span_id.to_bytes(8, "big", signed=True).hex().encode()
-
-
-def headers_of(text: str) -> dict[str, str]:
-    """Return `Authorization=ApiKey abc,x-tenant=1` as headers; `%20` is a space, as in
-    OTEL_EXPORTER_OTLP_HEADERS. Raises ValueError."""
-    found = {}
-    for part in text.split(","):
-        name, equals, value = part.partition("=")
-        name, value = name.strip(), unquote(value.strip())
-        if not (equals and name and value.isprintable() and name.replace("-", "").isalnum()):
-            raise ValueError("use name=value, separated by commas")
-        found[name] = value
-    return found

@@ -15,7 +15,7 @@ import msgspec
 from easypay import ids
 from easypay.clock import stopwatch
 from easypay.observability.trace import NO_SPAN, Trace
-from easypay.observability.tracing.attributes import Value
+from easypay.observability.tracing.attributes import ATTRIBUTE_OF, Value
 
 Kind = Literal["internal", "server", "client", "consumer"]
 Link = tuple[bytes, bytes]
@@ -68,6 +68,7 @@ class Submitted(msgspec.Struct, frozen=True, gc=False):
     since: float
     group: Group
     operation_id: UUID | None
+    payment_id: UUID | None
 
 
 class Called(msgspec.Struct, frozen=True, gc=False):
@@ -116,11 +117,6 @@ def outcome_is_bad(marks: Sequence[Mark]) -> bool:
     return any(isinstance(mark, Called) and mark.outcome in BAD_OUTCOMES for mark in marks)
 
 
-def processor_s(marks: Sequence[Mark]) -> float:
-    """Return how long the processor took in all, in seconds."""
-    return sum(mark.ended - mark.begun for mark in marks if isinstance(mark, Called))
-
-
 def spans_of(
     trace: Recorded,
     name: str,
@@ -142,9 +138,14 @@ def spans_of(
     for mark in trace.marks:
         match mark:
             case Submitted():
-                if mark.operation_id is not None:
-                    operation = ids.typed(ids.OPERATION, mark.operation_id)
-                    attributes.setdefault("easypay.operation.id", operation)
+                for kind_of_id, found in (
+                    (ids.OPERATION, mark.operation_id),
+                    (ids.PAYMENT, mark.payment_id),
+                ):
+                    if found is not None:
+                        attributes.setdefault(
+                            ATTRIBUTE_OF[kind_of_id], ids.typed(kind_of_id, found)
+                        )
                 made += _of_group(trace, mark, at(mark.since), at)
             case Called():
                 made.append(_of_call(trace, mark, at(mark.begun), at(mark.ended)))
@@ -156,7 +157,8 @@ def spans_of(
         parent=None if trace.parent == NO_SPAN else trace.parent,
         name=name,
         kind=kind,
-        start_ns=at(now - took_s),
+        # It may have ended a moment ago; no part of it began before it did.
+        start_ns=min([at(now - took_s), *(each.start_ns for each in made)]),
         end_ns=now_ns,
         attributes=attributes,
         error=error,
