@@ -93,6 +93,9 @@ async def test_events_show_the_payment_as_it_was_at_each_step(
         ("payment.chargeback_reversed", "chargeback_reversed", 5),
         ("payment.charged_back", "charged_back", 6),
     ]
+    assert [each["data"].get("partial_refund") for each in told] == [
+        *(None, "possible", "impossible", "possible", "impossible"),
+    ]
     assert told[-1]["data"] == await shop.payment(payment["id"])
     assert "settled_at" not in told[0]["data"]
     assert await changes_of(shared_stack, shop) == [

@@ -14,7 +14,7 @@ from easypay.mode import Mode
 from easypay.money import EXPONENT
 from easypay.payment_details import DETAIL_DESCRIPTIONS
 from easypay.payments.model import SETTLEMENT_STATES, Kind
-from easypay.payments.views import REFUND_METHODS, REFUND_STATUS
+from easypay.payments.views import PARTIAL_REFUNDS, REFUND_METHODS, REFUND_STATUS
 from easypay.problems import Problem
 from easypay.processors.base import AvsMatch, CvvMatch, Retry
 from easypay.reconciliation.model import BreakKind, BreakState
@@ -384,6 +384,14 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
             `chargeback_reversed`: it came back. Absent until it is known to have settled: until
             then only all of it can be refunded."""),
         "enum": list(SETTLEMENT_STATES),
+    },
+    "Payment.partial_refund": {
+        "description": _line("""
+            Whether a part of the payment can be refunded, as far as it is known. Absent until it is
+            known to have settled: until then a part cannot, and the whole is given back by a void
+            or by a refund of all of it. `impossible`: the bank took the money back, or nothing is
+            left."""),
+        "enum": list(PARTIAL_REFUNDS),
     },
     "FeedEvent.api_version": "The version of the API whose objects the event has.",
     "FeedEvent.data": {

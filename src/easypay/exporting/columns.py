@@ -58,6 +58,11 @@ def _optional_id(field: str, column: str, prefix: str) -> Column:
     return Column(field, column, Kind.ID, nullable=True, optional=True, prefix=prefix)
 
 
+# What `views.partial_refund` says.
+_PARTIAL_REFUND: Final = """CASE WHEN settlement_state IS NULL THEN NULL
+        WHEN settlement_state NOT IN ('returned', 'charged_back')
+             AND refunded_minor < captured_minor THEN 'possible' ELSE 'impossible' END"""
+
 COLUMNS: Final[Sequence[Column]] = (
     Column("id", "id", Kind.ID),
     Column("status", "status", Kind.WORD),
@@ -90,6 +95,7 @@ COLUMNS: Final[Sequence[Column]] = (
     _optional_id("customer", "customer_id", ids.CUSTOMER),
     Column("settled_at", "settled_at", Kind.TIME, nullable=True, optional=True),
     Column("settlement_state", "settlement_state", Kind.WORD, nullable=True, optional=True),
+    Column("partial_refund", _PARTIAL_REFUND, Kind.WORD, nullable=True, optional=True),
 )
 NAMES: Final = tuple(column.name for column in COLUMNS)
 

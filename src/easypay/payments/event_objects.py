@@ -38,6 +38,7 @@ from easypay.payments.views import (
     PaymentView,
     ProcessorView,
     listed_payment_view,
+    partial_refund,
 )
 
 Runner = Any
@@ -264,6 +265,7 @@ def views_after(
             payment_method=unread if status in _UNANSWERED else present.payment_method,
             settled_at=UNSET if settled is UNSET else present.settled_at,
             settlement_state=settled,
+            partial_refund=partial_refund(settled, captured, refunded),
         )
     return views
 

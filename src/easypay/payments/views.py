@@ -12,7 +12,15 @@ from msgspec.structs import fields as fields_of
 from easypay import __version__, ids
 from easypay.clock import rfc3339
 from easypay.payment_details import DETAIL_FIELDS, detail_values
-from easypay.payments.model import OPERATION_ANSWER, Operation, Payment, State, Status, column_of
+from easypay.payments.model import (
+    GONE_BACK,
+    OPERATION_ANSWER,
+    Operation,
+    Payment,
+    State,
+    Status,
+    column_of,
+)
 
 
 class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):
@@ -85,6 +93,8 @@ class PaymentView(msgspec.Struct, frozen=True, gc=False):
     """When its batch settled. Absent until the processor's books say so."""
     settlement_state: str | UnsetType = UNSET
     """What became of the money. While it is absent, only all of it can be refunded."""
+    partial_refund: str | UnsetType = UNSET
+    """Whether a part can be refunded. Absent until it has settled: until then it cannot."""
     refunds: "ExpandedRefunds | UnsetType" = UNSET
     operations: "ExpandedOperations | UnsetType" = UNSET
 
@@ -204,7 +214,22 @@ def payment_view(payment: Payment) -> PaymentView:
         UNSET if customer is None else ids.typed(ids.CUSTOMER, customer),
         UNSET if payment.settled_at is None else rfc3339(payment.settled_at),
         payment.settlement_state or UNSET,
+        partial_refund(payment.settlement_state, payment.captured_minor, payment.refunded_minor),
     )
+
+
+PARTIAL_REFUNDS: Final = ("possible", "impossible")
+
+
+def partial_refund(
+    settlement_state: str | UnsetType | None, captured_minor: int, refunded_minor: int
+) -> str | UnsetType:
+    """Return whether a part can be refunded, as far as it is known. `COLUMNS` of exports say the
+    same in SQL."""
+    if not isinstance(settlement_state, str):
+        return UNSET
+    left = settlement_state not in GONE_BACK and refunded_minor < captured_minor
+    return "possible" if left else "impossible"
 
 
 _PROCESSOR_COLUMNS: Final = ("processor", *map(column_of, ProcessorView.__struct_fields__[1:]))
@@ -255,6 +280,7 @@ def listed_payment_view(row: Iterable[Any]) -> PaymentView:
         UNSET if customer is None else f"cus_{customer.hex}",
         UNSET if settled_at is None else rfc3339(settled_at),
         settlement_state or UNSET,
+        partial_refund(settlement_state, captured, refunded),
     )
 
 
