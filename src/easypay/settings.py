@@ -319,6 +319,13 @@ class Settings(BaseSettings):
         description="How often a worker reads the processor's books of each account and compares "
         "them with our operations. 0: only `easypay reconcile` does.",
     )
+    settlement_years: int = Field(
+        default=7,
+        ge=1,
+        le=100,
+        description="How long it is kept what settled with which batch. Payments are kept by "
+        "themselves. Workers that read the books forget it",
+    )
     idempotency_key_days: int = Field(
         default=30,
         ge=1,

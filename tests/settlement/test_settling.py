@@ -8,6 +8,7 @@ import pytest
 from easypay.payments.model import PaymentKey
 from easypay.settlement import settling
 from easypay.settlement.model import steps_of
+from easypay.settlement.purge import purge
 from harness import Shop, Stack, audit, payment_uuid, until
 from settlement.books import account_of, pool_of, read_books, settled, settled_at
 
@@ -188,6 +189,36 @@ async def test_only_what_is_captured_here_by_that_very_transaction_is_told(
     changed = await read_books(shared_stack, shop)
     assert [each.payment_id for each in changed] == [payment_uuid(open_["id"])]
     assert await types_of(shop, payment) == [CAPTURED]
+
+
+async def test_what_settled_too_long_ago_is_forgotten(shared_stack: Stack, shop: Shop) -> None:
+    """Whole batches; the younger one stays, and the payments with their events do."""
+    old = await shop.paid(2500)
+    await settled(shared_stack, shop)
+    account = await account_of(shared_stack, shop)
+    await becomes(shared_stack, shop, old, "chargeback")
+    young = await shop.paid(2600)
+    await settled(shared_stack, shop)
+    for table in ("settled_batches", "settled_transactions"):
+        await shared_stack.fetch(
+            f"UPDATE {table} SET settled_at = settled_at - interval '8 years' WHERE account = $1"
+            " AND batch_id = (SELECT batch_id FROM settled_transactions"
+            " WHERE account = $1 AND transaction_id = $2)",
+            *(account, transaction_of(old)),
+        )
+    before = await types_of(shop, old)
+    async with pool_of(shared_stack) as pool:
+        assert await purge(pool, years=9) == 0
+        assert await purge(pool, years=7) == 1
+    kept = [
+        await shared_stack.value(f"SELECT count(*) FROM {table} WHERE account = $1", account)
+        for table in ("settled_batches", "settled_transactions", "settlement_changes")
+    ]
+    assert kept == [1, 1, 0]
+    assert await types_of(shop, old) == before
+    assert (await shop.payment(old["id"]))["settlement_state"] == "charged_back"
+    left = await shop.all(f"/payments/{young['id']}/events")
+    assert [event["type"] for event in left] == ["payment.captured", "payment.settled"]
 
 
 async def test_a_payment_that_is_being_refunded_is_not_waited_for(

@@ -5,6 +5,7 @@ import logging
 from typing import Any, Final
 
 from easypay.cache.caches import Caches
+from easypay.clock import monotonic
 from easypay.db.failures import is_passing
 from easypay.payments.model import PaymentKey
 from easypay.reconciliation import run, state
@@ -12,11 +13,13 @@ from easypay.reconciliation.model import BreakKind
 from easypay.reconciliation.run import Reconciliation
 from easypay.server import caching
 from easypay.settings import Settings
+from easypay.settlement.purge import purge
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 5.0
 """How soon an account whose books are wanted is read."""
+_PURGE_EVERY_S: Final = 86_400.0
 
 
 class Reconciling:
@@ -25,6 +28,8 @@ class Reconciling:
     def __init__(self, parts: Any) -> None:
         settings: Settings = parts.settings
         self._every_s = settings.reconcile_every_s
+        self._years = settings.settlement_years
+        self._purge_at = monotonic()
         self._pool = parts.pool
         self._instruments = parts.instruments
         self._caches = Caches(settings.cache_near_bytes if settings.cache_url else 0)
@@ -53,11 +58,19 @@ class Reconciling:
                 if self._every_s:
                     for account in await run.due(self._pool, self._every_s):
                         await self._one(account)
+                    await self._purge()
             except Exception as error:
                 if not is_passing(error):
                     raise
                 log.warning("reconciliation waits for the database: %s", error)
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _purge(self) -> None:
+        if monotonic() < self._purge_at:
+            return
+        self._purge_at = monotonic() + _PURGE_EVERY_S
+        if forgotten := await purge(self._pool, years=self._years):
+            log.info("forgot %d batches that settled %d years ago", forgotten, self._years)
 
     async def _one(self, account: bytes) -> None:
         """Reconcile one account. A failure there is its own: the others have their turn."""
