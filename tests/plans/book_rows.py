@@ -138,7 +138,7 @@ async def take_lease(w: World) -> None:
     assert await w.connection.fetchval(run.TAKE, ACCOUNT, w.now, holder, 60.0)
     assert await w.connection.fetchval(run.RENEW, ACCOUNT, holder, 60.0)
     assert await w.connection.fetchrow(run.HOLD, ACCOUNT, holder) is not None
-    await w.connection.execute(run.END, ACCOUNT, holder, None, w.now)
+    await w.connection.execute(run.END, ACCOUNT, holder, None, w.now, False)
 
 
 async def which_accounts_are_due(w: World) -> None:

@@ -201,6 +201,31 @@ async def test_what_does_not_settle_is_told_after_three_days_and_cleared_when_it
     assert (await books.shop.payment(paid["id"]))["settlement_state"] == "settled"
 
 
+async def test_what_waits_for_a_review_there_and_not_here_is_told_after_three_days(
+    books: Reconciled,
+) -> None:
+    """Somebody approved it here, and at the processor it is held all the same."""
+    paid = await books.shop.paid(25_00)
+    transaction = await books.transaction(paid)
+
+    async def becomes(status: str) -> None:
+        await books.stack.simulator.post("/status", trans_id=transaction, status=status)
+
+    await becomes("FDSPendingReview")
+    await books.time.advance(2 * DAY_S)
+    assert (await books.run()).new_breaks == {}
+    await books.time.advance(1.1 * DAY_S)
+    assert (await books.run()).new_breaks == {"not_settled": 1}
+    assert await books.breaks("transaction_id", "their_state") == [
+        (transaction, "FDSPendingReview")
+    ]
+    assert (await books.run()).new_breaks == {}
+    await becomes("capturedPendingSettlement")
+    await books.settle()
+    await books.run()
+    assert await books.breaks() == []
+
+
 async def test_what_the_processor_does_not_have_is_told_after_three_days(books: Reconciled) -> None:
     paid = await books.shop.paid(25_00)
     await books.stack.simulator.post("/reset", login=books.shop.login)

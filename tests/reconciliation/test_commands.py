@@ -1,7 +1,12 @@
 """`easypay reconcile` and `easypay breaks`: killed anywhere, and what people do by hand."""
 
-from easypay import failpoints
-from harness import run_easypay
+from typing import Any
+
+import pytest
+
+from easypay import failpoints, ids
+from easypay.reconciliation import run, state
+from harness import MASTERCARD, run_easypay
 
 from .reconciled import Reconciled
 
@@ -93,3 +98,110 @@ async def test_books_that_cannot_be_read_end_the_command_with_the_reason(
     assert (ran.code, "E00011" in ran.out) == (1, True)
     assert run_easypay("reconcile", "--account", "mer_nobody", **books.env).code == 1
     assert run_easypay("reconcile", "--from", "yesterday", **books.env).code == 2
+
+
+async def _said(books: Reconciled) -> list[tuple[str, str, str]]:
+    rows = await books.stack.fetch(
+        "SELECT actor, action, detail ->> 'reason' FROM audit_entries WHERE subject = $1"
+        " ORDER BY at",
+        f"books of {(await books.account()).hex()}",
+    )
+    return [tuple(row) for row in rows]
+
+
+async def _statement(books: Reconciled) -> tuple[dict[str, Any], str]:
+    """Return a statement of the shop's year as JSON and as people read it."""
+    year = await books.stack.value("SELECT to_char(db_now(), 'YYYY')")
+    words = "statement", year, "--merchant", ids.typed(ids.MERCHANT, books.shop.merchant_id)
+    return run_easypay(*words, "--json", **books.env).data, run_easypay(*words, **books.env).out
+
+
+async def test_books_of_a_login_that_no_longer_works_are_retired(
+    books: Reconciled, caplog: pytest.LogCaptureFixture
+) -> None:
+    await books.shop.paid(25_00)
+    own = await books.portal.charge(7_77)
+    await books.run()
+    key = await books.account()
+    account = key.hex()[:12]
+    await books.stack.simulator.post("/settings", login=books.shop.login, reporting=False)
+    for _ in range(3):
+        result = await books.reconciliation.run(key)
+        assert result is not None
+        assert "E00011" in (result.failure or "")
+    assert f"`easypay processor books --retire {account}`" in caplog.text
+    for minutes, refusals, is_due in (
+        *((19, None, False), (21, None, True)),
+        *((59, 60, False), (61, 60, True)),
+    ):
+        await books.stack.fetch(
+            "UPDATE account_books SET refusals = coalesce($3::int, refusals),"
+            " last_started_at = db_now() - make_interval(mins => $2::int) WHERE account = $1",
+            *(key, minutes, refusals),
+        )
+        assert (key in await run.due(books.pool, 7200.0)) == is_due, minutes
+
+    reason = "the shop has left this bank"
+    words = "processor", "books", "--retire", account, "--actor", "jane"
+    assert run_easypay(*words, **books.env).code == 2, "without a reason"
+    retired = run_easypay(*words, "--because", reason, "--json", **books.env)
+    (shown,) = [each for each in retired.data["data"] if each["account"] == account]
+    assert shown["retired_at"]
+    again = run_easypay(*words, "--because", reason, **books.env)
+    assert (again.code, "so already" in again.err) == (1, True)
+    assert key not in await run.due(books.pool, 60.0)
+    (kept,) = [each for each in await state.accounts(books.pool) if each.account == key]
+    assert kept.retired_at
+    read = run_easypay("reconcile", "--account", account, **books.env)
+    assert (read.code, f"--resume {account}" in read.err) == (1, True)
+    found, text = await _statement(books)
+    assert [each["what"] for each in found["open"]] == ["unexplained_charge", "books_retired"]
+    assert "books_retired: 1" in text
+    assert await books.breaks() == [("unexplained_charge", own)]
+
+    resumed = "processor", "books", "--resume", account, "--actor", "jane", "--because", "back"
+    assert run_easypay(*resumed, **books.env).code == 0
+    assert key in await run.due(books.pool, 60.0)
+    await books.stack.simulator.post("/settings", login=books.shop.login, reporting=True)
+    await books.run()
+    assert [each["what"] for each in (await _statement(books))[0]["open"]] == ["unexplained_charge"]
+    assert await _said(books) == [
+        ("jane", "books.retire", reason),
+        ("jane", "books.resume", "back"),
+    ]
+
+
+async def test_charges_of_other_programs_in_a_shared_account_are_added_up(
+    books: Reconciled,
+) -> None:
+    """Those with a reference of our form are not theirs."""
+    paid = await books.shop.paid(25_00)
+    for minor in (7_77, 8_00):
+        await books.portal.charge(minor)
+    lost = await books.portal.charge(9_00, ids.reference(ids.new_id()))
+    twice = await books.portal.charge(25_00, await books.reference(paid), number=MASTERCARD)
+    await books.time.advance(3600)
+    assert (await books.run()).new_breaks == {"unexplained_charge": 3, "doubled": 1}
+    account = (await books.account()).hex()[:12]
+    said = "processor", "books", "--share", account, "--because", "the till", "--actor", "jane"
+    assert run_easypay(*said, **books.env).code == 0
+    await books.run()
+    ours = [("doubled", twice), ("unexplained_charge", lost)]
+    assert await books.breaks() == ours
+    assert {row[0] for row in await books.breaks("reason", state="cleared")} == {
+        "another program charged it: the account is shared"
+    }
+    await books.settle()
+    assert (await books.run()).new_breaks == {}
+    await books.portal.charge(1_23)
+    await books.settle()
+    assert (await books.run()).new_breaks == {}
+    assert await books.breaks() == ours
+    found, text = await _statement(books)
+    assert [(each["currency"], each["charged"]) for each in found["other_programs"]] == [
+        ("USD", {"count": 2, "amount": 15_77}),
+        ("USD", {"count": 1, "amount": 1_23}),
+    ]
+    assert found["differences"] == []
+    assert "before EasyPay knew the account: 3, 17.00 USD, in 2 batches." in text
+    assert await _said(books) == [("jane", "books.share", "the till")]

@@ -100,9 +100,15 @@ class _Bounced:
     own. What it returns goes on being shown as settled."""
 
     def __init__(
-        self, books: interface.Books, original: str, batch: interface.SettledBatch
+        self,
+        books: interface.Books,
+        original: str,
+        batch: interface.SettledBatch,
+        *,
+        named: bool = True,
     ) -> None:
         self._books = books
+        self._named = named
         self._original = original
         self._batch = batch
 
@@ -135,7 +141,7 @@ class _Bounced:
             line=found.line._replace(
                 transaction_id=RETURN, status="returnedItem", meaning="returned"
             ),
-            parent_id=self._original,
+            parent_id=self._original if self._named else None,
             batch_id=self._batch.batch_id,
             settled_at=at,
             returned_items=[interface.ReturnedItem("1", "R01", "Insufficient funds", at)],
@@ -143,6 +149,42 @@ class _Bounced:
 
 
 RETURN = "99000000001"
+
+
+async def _batch_of_the_return(books: Reconciled) -> interface.SettledBatch:
+    return interface.SettledBatch(
+        batch_id="99",
+        settled_at=await books.stack.value("SELECT db_now() - interval '1 hour'"),
+        state="settledSuccessfully",
+        closed=True,
+        method="bank_account",
+        statistics=[interface.BrandFigures(brand="eCheck", returned_minor=90_00, returns=1)],
+    )
+
+
+async def test_a_return_that_names_only_our_reference_is_no_second_charge(
+    books: Reconciled,
+) -> None:
+    """Whoever refunded it as a second charge would give away what the bank has taken back."""
+    by_bank = await books.shop.paid(90_00, payment_method=BANK)
+    await books.settle()
+    await books.time.advance(10 * DAY_S)
+    processor = AuthorizeNet()
+    processor.books = _Bounced(  # type: ignore[assignment]
+        processor.books,
+        await books.transaction(by_bank),
+        await _batch_of_the_return(books),
+        named=False,
+    )
+    try:
+        result = await books.reading(processor).run(await books.account())
+    finally:
+        await processor.close()
+    assert result is not None
+    assert (result.failure, result.new_breaks) == (None, {"unexplained_refund": 1})
+    found = await books.breaks("transaction_id", "their_state", "our_minor", "their_minor")
+    assert found == [(RETURN, "returnedItem", 90_00, 90_00)]
+    assert (await books.shop.payment(by_bank["id"]))["settlement_state"] == "settled"
 
 
 @pytest.mark.parametrize("read_before", [True, False])
@@ -155,15 +197,7 @@ async def test_a_return_with_an_id_of_its_own_belongs_to_what_it_returns(
     if read_before:
         await books.run()
     await books.time.advance(10 * DAY_S)
-    now = await books.stack.value("SELECT db_now() - interval '1 hour'")
-    batch = interface.SettledBatch(
-        batch_id="99",
-        settled_at=now,
-        state="settledSuccessfully",
-        closed=True,
-        method="bank_account",
-        statistics=[interface.BrandFigures(brand="eCheck", returned_minor=90_00, returns=1)],
-    )
+    batch = await _batch_of_the_return(books)
     processor = AuthorizeNet()
     processor.books = _Bounced(processor.books, await books.transaction(by_bank), batch)  # type: ignore[assignment]
     try:

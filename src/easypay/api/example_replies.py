@@ -387,7 +387,7 @@ def _reconciliation() -> dict[tuple[str, int], Examples]:
         reason="taken by telephone, invoice 4711",
     )
     read = AccountState(
-        bytes.fromhex("5d0f3a61c2b7"), AT, AT, AT + timedelta(seconds=4), None, age_s=0.0
+        bytes.fromhex("5d0f3a61c2b7"), AT, AT, AT + timedelta(seconds=4), None, None, None, 0.0
     )
     told = state_view([read], [OpenOfKind("unexplained_charge", 1, found.found_at, 0.0)])
     shown, closed = break_view(found), break_view(matched)

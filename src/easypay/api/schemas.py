@@ -168,6 +168,13 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "Side.currency": "ISO 4217; null if it is not known.",
     "MatchBreak.reason": "Why it is explained: one line.",
     "ReadBooks.account": "The account: the first digits of its fingerprint.",
+    "ReadBooks.retired_at": {
+        "description": "Since when the books are not read any more, by the operator's decision.",
+        "format": "date-time",
+    },
+    "ReadBooks.shared": _line("""
+        Other programs charge at this account, too: what has no reference of our form is theirs, and
+        no difference."""),
     "read_until": {
         "description": "Every batch that settled before was read.", "format": "date-time"},
     "last_started_at": {

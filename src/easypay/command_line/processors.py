@@ -1,14 +1,36 @@
 """`easypay processor …`: what is set up at the processor, for an account of a merchant."""
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from easypay.command_line.console import DATA_DIR, DataDir, Json, fail, in_database, new_group, show
+from easypay.command_line.console import (
+    DATA_DIR,
+    Columns,
+    DataDir,
+    Json,
+    Wide,
+    fail,
+    in_database,
+    new_group,
+    show,
+    show_rows,
+    with_access,
+)
 from easypay.command_line.merchants import Mode, integration_named, merchant_of
+from easypay.command_line.operations import Actor, actor_of, must_be_reason
+
+if TYPE_CHECKING:
+    from easypay.reconciliation.accounts import Books
 
 processors = new_group("Let the processor tell EasyPay what happens to an account.")
+
+_FEWEST_DIGITS: Final = 6
+BOOKS: Final = Columns(
+    ("account", "merchants", "read_until", "retired_at", "shared_at", "failure"),
+    left_out_first=("failure", "merchants"),
+)
 
 
 @processors.command("register-webhooks")
@@ -84,3 +106,70 @@ def register_webhooks(
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)  # noqa: T201
+
+
+@processors.command("books")
+def books(
+    retire: Annotated[
+        str | None, typer.Option(metavar="ACCOUNT", help="Read the books of this account no more.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="ACCOUNT", help="Read them again, as before.")
+    ] = None,
+    share: Annotated[
+        str | None,
+        typer.Option(metavar="ACCOUNT", help="Other programs charge at this account, too."),
+    ] = None,
+    unshare: Annotated[
+        str | None, typer.Option(metavar="ACCOUNT", help="No other program does any more.")
+    ] = None,
+    because: Annotated[
+        str | None, typer.Option("--because", help="The reason. It is kept for ever.")
+    ] = None,
+    actor: Actor = None,
+    wide: Wide = False,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Show whose books are read, and say which are not to be read, or are not ours alone.
+
+    ACCOUNT is its first digits, as `easypay reconcile` shows them. Retired books are not read and
+    raise no alarm; what is open stays open, and statements name them. In shared ones a charge
+    without a reference of our form is no difference: statements add such charges up.
+
+    Example: `easypay processor books --retire 3f9a51c20b7e --because "the shop has left this bank"`
+    """
+    said = {"retire": retire, "resume": resume, "share": share, "unshare": unshare}
+    asked = [(what, named) for what, named in said.items() if named is not None]
+    if len(asked) > 1:
+        raise typer.BadParameter("say one thing at a time")
+    if asked and because is None:
+        raise typer.BadParameter("--because is missing: the reason")
+    if asked:
+        must_be_reason(because or "")
+    who = actor_of(actor) if asked else ""
+
+    async def work(connection: Any, _: Any) -> "list[Books]":
+        from easypay.reconciliation import accounts
+
+        for what, named in asked:
+            async with connection.transaction():
+                account = _named(await accounts.all_books(connection), named)
+                if not await accounts.mark(connection, account, what, who, because or ""):
+                    fail(f"refused: nothing to {what}, it is so already")
+        return await accounts.all_books(connection)
+
+    from easypay.reconciliation.views import books_view
+
+    found = [books_view(each) for each in with_access(data_dir, work)]
+    show_rows(as_json, found, BOOKS, "There is no account.", wide=wide)
+
+
+def _named(known: "list[Books]", named: str) -> bytes:
+    """Return the account whose first digits were given. Raises LookupError unless it is one."""
+    if len(named) < _FEWEST_DIGITS:
+        raise LookupError(f"give at least {_FEWEST_DIGITS} digits of the account")
+    found = [each.account for each in known if each.account.hex().startswith(named)]
+    if len(found) != 1:
+        raise LookupError(f"{len(found)} accounts begin with {named!r}")
+    return found[0]

@@ -155,22 +155,25 @@ def _tell(as_json: bool, results: "list[Result]", left_out: int) -> None:
 
 
 async def _accounts(pool: Any, named: str | None) -> list[bytes]:
-    """Return the accounts that are meant. Raises LookupError if there is none."""
+    """Return the accounts that are meant and whose books are read. Raises LookupError if there is
+    none."""
     from easypay import ids
+    from easypay.reconciliation import accounts
 
-    rows = await pool.fetch(
-        "SELECT account, array_agg(merchant_id) FROM processor_logins GROUP BY account"
-        " ORDER BY min(created_at)"
-    )
     merchant = None if named is None else ids.parse(ids.MERCHANT, named)
     found = [
-        account
-        for account, merchants in rows
-        if named is None or merchant in merchants or account.hex().startswith(named)
+        each
+        for each in await accounts.all_books(pool)
+        if named is None or merchant in each.merchants or each.account.hex().startswith(named)
     ]
     if not found and named is not None:
         raise LookupError(f"no account {named}")
-    return found
+    read = [each.account for each in found if each.retired_at is None]
+    if not read and named is not None:
+        raise LookupError(
+            f"the books of {named} are retired: `easypay processor books --resume {named}`"
+        )
+    return read
 
 
 def _span(since: str | None, until: str | None) -> tuple[datetime, datetime] | None:

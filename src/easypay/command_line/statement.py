@@ -195,6 +195,15 @@ def _end(question: "Question", found: "Statement") -> list[str]:
     for currency, sums in sorted(found.totals.items()):
         what = ", ".join(f"{name} {amount}" for name, amount in _amounts(sums, currency))
         texts.append(f"Total {currency or '(unknown currency)'}: {what}.")
+    for currency in sorted({each.currency for each in found.others}):
+        theirs = [each.charged for each in found.others if each.currency == currency]
+        amount = decimal(sum(each.amount for each in theirs), currency)
+        number = sum(each.count for each in theirs)
+        texts.append(
+            f"Charged by other programs, or before EasyPay knew the account: {number}, "
+            f"{amount} {currency}".rstrip()
+            + f", in {len(theirs)} batches."
+        )
     if found.differences:
         texts.append("NOT what the processor says:")
     elif found.batches:
@@ -243,6 +252,7 @@ def _as_json(
             for currency, sums in sorted(found.totals.items())
         ],
         "batches_compared": found.batches,
+        "other_programs": found.others,
         "differences": found.differences,
         "open": found.open,
     }

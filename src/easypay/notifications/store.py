@@ -212,10 +212,14 @@ class Watched(msgspec.Struct, frozen=True):
     until: UUID
 
 
-_CLAIM: Final = """
+# Of an account whose books are retired nobody wants to hear any more.
+_IN_USE: Final = """NOT EXISTS (
+        SELECT FROM account_books b WHERE b.account = w.account AND b.retired_at IS NOT NULL)"""
+_CLAIM: Final = f"""
     UPDATE account_webhooks
        SET check_due_at = db_now() + make_interval(secs => $1)
-     WHERE account = (SELECT account FROM account_webhooks WHERE check_due_at <= db_now()
+     WHERE account = (SELECT account FROM account_webhooks w
+                       WHERE check_due_at <= db_now() AND {_IN_USE}
                        ORDER BY check_due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
     RETURNING account, webhook_id, url, state, looked_below,
               lowest_id_at(db_now() - make_interval(secs => $2))
@@ -308,7 +312,9 @@ async def registered(
 
 async def counts(runner: Runner) -> dict[str, int]:
     """Return how many accounts have a webhook in each state."""
-    rows = await runner.fetch("SELECT state, count(*) FROM account_webhooks GROUP BY 1")
+    rows = await runner.fetch(
+        f"SELECT state, count(*) FROM account_webhooks w WHERE {_IN_USE} GROUP BY 1"
+    )
     return {row[0]: row[1] for row in rows}
 
 

@@ -93,9 +93,17 @@ _MATCH: Final = """
                CASE WHEN op_state = 'approved' AND NOT op_voided
                      AND op_transaction_id = transaction_id
                      AND (op_kind = 'refund' OR payment_status = 'captured') THEN '{later}' END
-           WHEN meaning IN ('held', 'unclear') OR money IS NULL THEN '{later}'
+           WHEN meaning = 'unclear' OR money IS NULL THEN '{later}'
+           WHEN meaning = 'held' THEN
+               -- Approved here: a review that has ended. There it goes on, and nothing settles.
+               CASE WHEN op_state = 'approved' AND NOT op_voided AND NOT open
+                     AND op_transaction_id = transaction_id
+                     AND payment_status IN ('authorized', 'captured')
+                     AND greatest(op_at, payment_at) < db_now() - $9::interval THEN 'not_settled'
+                    ELSE '{later}' END
            WHEN operation_id IS NULL THEN
                CASE WHEN meaning IN ('authorized', 'failed') THEN NULL
+                    WHEN $10 AND low IS NULL AND money = 'charge' THEN NULL  -- another program's
                     WHEN submitted_at < $5::timestamptz
                       OR EXISTS (SELECT FROM archived_months a
                                   WHERE a.low <= pairs.low AND a.high > pairs.low) THEN '{later}'
@@ -111,7 +119,9 @@ _MATCH: Final = """
                CASE WHEN meaning IN ('authorized', 'failed') THEN NULL
                     ELSE 'unexplained_' || money END
            WHEN op_transaction_id <> transaction_id THEN
-               CASE WHEN meaning <> 'failed' THEN 'doubled' END
+               -- A bank's return that names only our reference. Nobody has paid twice.
+               CASE meaning WHEN 'returned' THEN 'unexplained_refund'
+                            WHEN 'failed' THEN NULL ELSE 'doubled' END
            WHEN in_currency <> our_currency THEN 'currency_differs'
            WHEN op_kind <> 'refund' AND payment_status <> 'captured' THEN
                CASE WHEN meaning NOT IN ('authorized', 'failed') THEN 'unexplained_charge' END
@@ -230,6 +240,8 @@ class Account(NamedTuple):
     merchants: Sequence[UUID]
     known_since: datetime
     """What was charged there before is not ours to explain."""
+    shared: bool = False
+    """Other programs charge there, too. What has no reference of our form is theirs."""
 
 
 async def match(connection: Any, spool: Spool, account: Account, read_began_at: datetime) -> None:
@@ -257,6 +269,7 @@ async def match(connection: Any, spool: Spool, account: Account, read_began_at: 
             THOUSANDTHS,
             _JUST_NOW,
             OLD_AFTER,
+            account.shared,
         )
     await connection.execute(
         "ANALYZE book_matches (n, transaction_id, meaning, merchant_id, payment_id, operation_id)"

@@ -55,6 +55,8 @@ MOST_LINES: Final = 20_000
 """Lines of batches that are judged once more in one transaction."""
 _AGAIN_S: Final = 300.0
 """After a run that failed."""
+_AGAIN_MOST_S: Final = 3600.0
+"""What a person has to mend is tried again after twice as long each time, up to this."""
 _OVERLAP: Final = timedelta(days=1)
 _MARGIN: Final = timedelta(minutes=15)
 """How late a list may show what was done, and how far their clock and ours may differ."""
@@ -97,6 +99,8 @@ class Result(msgspec.Struct, kw_only=True):
 _ACCOUNT: Final = """
     SELECT array_agg(DISTINCT merchant_id) AS merchants, min(created_at) AS known_since,
            (SELECT last_ended_at FROM account_books WHERE account = $1) AS ended_at,
+           EXISTS (SELECT FROM account_books
+                    WHERE account = $1 AND shared_at IS NOT NULL) AS shared,
            (SELECT db_now()) AS now
       FROM processor_logins WHERE account = $1
 """
@@ -126,7 +130,8 @@ END: Final = """
     UPDATE account_books
        SET leased_until = NULL, reader = NULL, last_failure = $3::text,
            last_ended_at = CASE WHEN $3::text IS NULL THEN db_now() ELSE last_ended_at END,
-           read_until = greatest(read_until, $4)
+           read_until = greatest(read_until, $4),
+           refusals = CASE WHEN $5 THEN refusals + 1 ELSE 0 END
      WHERE account = $1 AND reader = $2
 """
 _DUE: Final = """
@@ -134,10 +139,11 @@ _DUE: Final = """
       FROM (SELECT account, min(created_at) AS since FROM processor_logins GROUP BY account) l
       LEFT JOIN account_books a ON a.account = l.account
      WHERE (a.leased_until IS NULL OR a.leased_until <= db_now())
+       AND a.retired_at IS NULL
        AND (a.leased_until <= db_now()
             OR a.last_failure IS NOT NULL
-               AND a.last_started_at
-                   <= db_now() - make_interval(secs => least($1::float8, $2::float8))
+               AND a.last_started_at <= db_now() - make_interval(secs => least(
+                   $1::float8, $2::float8 * 2 ^ greatest(0, least(a.refusals, 9) - 1), $3::float8))
             OR coalesce(a.last_started_at, l.since) <= db_now() - make_interval(secs => $1::float8)
             OR a.wanted_at <= db_now() AND a.last_started_at < a.wanted_at)
      ORDER BY a.last_started_at NULLS FIRST, l.account
@@ -146,7 +152,7 @@ _DUE: Final = """
 
 async def due(pool: Any, every_s: float) -> list[bytes]:
     """Return the accounts to reconcile now, those that waited longest first."""
-    return [row[0] for row in await pool.fetch(_DUE, every_s, _AGAIN_S)]
+    return [row[0] for row in await pool.fetch(_DUE, every_s, _AGAIN_S, _AGAIN_MOST_S)]
 
 
 class Reconciliation:
@@ -176,7 +182,7 @@ class Reconciliation:
         row = await self._pool.fetchrow(_ACCOUNT, key)
         if row["merchants"] is None:
             raise LookupError("no merchant has this account")
-        account = Account(key, row["merchants"], row["known_since"] - _MARGIN)
+        account = Account(key, row["merchants"], row["known_since"] - _MARGIN, shared=row["shared"])
         now: datetime = row["now"]
         since, until = span or (max(now - LOOK_BACK, account.known_since - _OVERLAP), now)
         taken = await self._pool.fetchval(TAKE, key, since, reader_id, LEASE_S)
@@ -185,23 +191,32 @@ class Reconciliation:
         renewing = asyncio.create_task(self._renew(key, reader_id))
         one = _Run(self._pool, account, reader_id, now, row["ended_at"], result, self._changed)
         read_until: datetime | None = None
+        refused = False
         try:
             reached = await one.reconcile(await self._reader(key, one), since, until)
             read_until = None if span else reached
         except Unreadable as error:
             result.failure = str(error)
-            if error.refused:
-                log.error("the books of account %s cannot be read: %s", key.hex()[:12], error)
+            refused = error.refused
+            if refused:
+                log.error(
+                    "the books of account %s cannot be read: %s; set it again with `easypay "
+                    "merchant account`, or if nobody uses it any more, end this with `easypay "
+                    "processor books --retire %s` and a reason",
+                    *(key.hex()[:12], error, key.hex()[:12]),
+                )
         except LeaseLost:
             result.failure = "another process reads this account"
         except VaultError as error:
+            refused = True
             result.failure = f"the account cannot be opened: {error}"
         except BaseException as error:
+            refused = isinstance(error, Exception) and not is_passing(error)
             result.failure = f"failed: {type(error).__name__}"
             raise
         finally:
             renewing.cancel()
-            await self._pool.execute(END, key, reader_id, result.failure, read_until)
+            await self._pool.execute(END, key, reader_id, result.failure, read_until, refused)
         result.new_breaks = {kind: count for kind, count in one.written.new.items() if count}
         if result.new_breaks:
             found = ", ".join(f"{count} {kind}" for kind, count in result.new_breaks.items())
@@ -211,7 +226,7 @@ class Reconciliation:
     async def _reader(self, key: bytes, one: "_Run") -> Reader:
         login = await self._directory.login_of_account(key)
         if login is None:
-            raise Unreadable(Unread(reason="no login of this account can be opened"))
+            raise Unreadable(Unread(reason="no login of this account can be opened", refused=True))
         books = books_of(self._processors[login.account.processor])
         if books is None:
             raise Unreadable(Unread(reason=f"{login.account.processor} has no books to read"))

@@ -27,6 +27,8 @@ class AccountState(NamedTuple):
     last_started_at: datetime | None
     last_ended_at: datetime | None
     last_failure: str | None
+    retired_at: datetime | None
+    shared_at: datetime | None
     age_s: float
 
 
@@ -38,6 +40,7 @@ _OPEN: Final = """
 # An account that was never read counts from when it came.
 _ACCOUNTS: Final = """
     SELECT l.account, a.read_until, a.last_started_at, a.last_ended_at, a.last_failure,
+           a.retired_at, a.shared_at,
            extract(epoch FROM db_now() - coalesce(a.last_ended_at, l.since))::float8
       FROM (SELECT account, min(created_at) AS since FROM processor_logins {of} GROUP BY account) l
       LEFT JOIN account_books a ON a.account = l.account

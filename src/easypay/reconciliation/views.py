@@ -8,6 +8,7 @@ import msgspec
 
 from easypay import ids
 from easypay.clock import rfc3339
+from easypay.reconciliation.accounts import Books
 from easypay.reconciliation.model import Break
 from easypay.reconciliation.state import AccountState, OpenOfKind
 
@@ -62,6 +63,8 @@ class ReadBooksView(msgspec.Struct, frozen=True):
     last_started_at: str | None
     last_ended_at: str | None
     failure: str | None
+    retired_at: str | None
+    shared: bool
 
 
 class ReconciliationView(msgspec.Struct, frozen=True):
@@ -69,6 +72,28 @@ class ReconciliationView(msgspec.Struct, frozen=True):
 
     accounts: list[ReadBooksView]
     open: list[OpenBreaksView]
+
+
+class BooksView(msgspec.Struct, frozen=True):
+    """An account's books, and what people said of them, on the command line."""
+
+    account: str
+    merchants: str
+    read_until: str | None
+    retired_at: str | None
+    shared_at: str | None
+    failure: str | None
+
+
+def books_view(books: Books) -> BooksView:
+    return BooksView(
+        books.account.hex()[:_SHOWN_DIGITS],
+        ", ".join(ids.typed(ids.MERCHANT, each) for each in books.merchants),
+        _moment(books.read_until),
+        _moment(books.retired_at),
+        _moment(books.shared_at),
+        books.failure,
+    )
 
 
 def break_view(found: Break) -> BreakView:
@@ -106,6 +131,8 @@ def state_view(
                 last_started_at=_moment(each.last_started_at),
                 last_ended_at=_moment(each.last_ended_at),
                 failure=each.last_failure,
+                retired_at=_moment(each.retired_at),
+                shared=each.shared_at is not None,
             )
             for each in accounts
         ],

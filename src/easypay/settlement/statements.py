@@ -103,12 +103,22 @@ class Open(msgspec.Struct, frozen=True):
     currency: str | None = None
 
 
+class Others(msgspec.Struct, frozen=True):
+    """Charges of a batch that no payment here explains, and that are no difference: of other
+    programs that use the account, or from before EasyPay knew it."""
+
+    batch_id: str
+    currency: str
+    charged: Sum
+
+
 class Statement(msgspec.Struct, frozen=True):
     """The end of a statement. `totals` is by currency, `batches` how many were compared with the
-    processor's sums."""
+    processor's sums. What is in `others` is in `totals`, too, unless it is one merchant's."""
 
     totals: Mapping[str, Sums]
     batches: int
+    others: Sequence[Others]
     differences: Sequence[Difference]
     open: Sequence[Open]
 
@@ -176,6 +186,18 @@ _BATCHES: Final = f"""
             (SELECT account FROM processor_logins WHERE merchant_id = $3))
      GROUP BY b.account, b.batch_id ORDER BY b.settled_at, b.batch_id
 """
+_OTHERS: Final = """
+    SELECT s.batch_id, s.currency, count(*), sum(s.amount_minor)::bigint
+      FROM settled_batches b JOIN settled_transactions s USING (account, batch_id)
+     WHERE b.settled_at >= $1 AND b.settled_at < $2 AND s.kind = 'charge' AND s.payment_id IS NULL
+       AND ($3::uuid IS NULL OR b.account IN
+            (SELECT account FROM processor_logins WHERE merchant_id = $3))
+       AND NOT EXISTS (SELECT FROM reconciliation_breaks d
+                        WHERE d.account = s.account AND d.kind = 'unexplained_charge'
+                          AND d.subject = s.transaction_id AND d.state <> 'cleared')
+     GROUP BY b.settled_at, s.account, s.batch_id, s.currency
+     ORDER BY b.settled_at, s.batch_id, s.currency
+"""
 _COMPARED: Final = ("charges", "charged_minor", "refunds", "refunded_minor")
 _BREAKS: Final = """
     SELECT kind, count(*), sum(coalesce(their_minor, our_minor))::bigint,
@@ -187,7 +209,8 @@ _BREAKS: Final = """
 """
 _UNREAD: Final = """
     SELECT count(*) FROM account_books
-     WHERE (read_until < least($1, db_now() - interval '1 day') OR last_failure IS NOT NULL)
+     WHERE last_started_at IS NOT NULL AND retired_at IS NULL
+       AND (read_until < least($1, db_now() - interval '1 day') OR last_failure IS NOT NULL)
        AND ($2::uuid IS NULL OR account IN
             (SELECT account FROM processor_logins WHERE merchant_id = $2))
 """
@@ -195,7 +218,14 @@ _NEVER_READ: Final = """
     SELECT count(DISTINCT l.account) FROM processor_logins l
      WHERE l.created_at < $1 AND ($2::uuid IS NULL OR l.merchant_id = $2)
        AND ($3::text IS NULL OR l.mode = $3)
-       AND NOT EXISTS (SELECT FROM account_books a WHERE a.account = l.account)
+       AND NOT EXISTS (SELECT FROM account_books a WHERE a.account = l.account
+                          AND (a.last_started_at IS NOT NULL OR a.retired_at IS NOT NULL))
+"""
+# What came to an account after its books were retired is in no sum.
+_RETIRED: Final = """
+    SELECT count(*) FROM account_books
+     WHERE retired_at < $1 AND ($2::uuid IS NULL OR account IN
+            (SELECT account FROM processor_logins WHERE merchant_id = $2))
 """
 
 
@@ -213,19 +243,24 @@ async def statement_of(
         batches = await connection.fetch(
             _BATCHES, since, until, question.merchant_id, WHOLE_CURRENCIES, THOUSANDTHS
         )
+        others = await connection.fetch(_OTHERS, since, until, question.merchant_id)
         breaks = await connection.fetch(_BREAKS, until, question.merchant_id, question.mode)
         unread = await connection.fetchval(_UNREAD, until, question.merchant_id)
+        retired = await connection.fetchval(_RETIRED, until, question.merchant_id)
         never = await connection.fetchval(_NEVER_READ, until, question.merchant_id, question.mode)
     left = [Open(*row) for row in breaks]
     if not_read := sum(not row["is_read"] for row in batches):
         left.append(Open("batches_not_read", not_read))
     if unread:
         left.append(Open("books_not_read", unread))
+    if retired:
+        left.append(Open("books_retired", retired))
     if never:
         left.append(Open("books_never_read", never))
     compared = [row for row in batches if row["is_read"]]
     differences = [each for row in compared for each in _differences(row)]
-    return Statement(totals, len(compared), differences, left)
+    theirs = [Others(row[0], row[1], Sum(row[2], row[3])) for row in others]
+    return Statement(totals, len(compared), theirs, differences, left)
 
 
 async def _lines(connection: Runner, question: Question) -> AsyncIterator[Line]:

@@ -93,4 +93,5 @@ class Reconciling:
             instruments.breaks.set(found[kind].number if kind in found else 0, kind)
         instruments.break_age.set(max((each.oldest_s for each in found.values()), default=0.0))
         accounts = await state.accounts(self._pool)
-        instruments.reconciled_age.set(max((each.age_s for each in accounts), default=0.0))
+        ages = [each.age_s for each in accounts if each.retired_at is None]
+        instruments.reconciled_age.set(max(ages, default=0.0))
