@@ -20,7 +20,7 @@ from batches.batch_shop import (
     uploaded,
 )
 from easypay import clock, ids
-from easypay.batches import removal, store
+from easypay.batches import claims, removal, store
 from easypay.batches.model import Batch
 from easypay.batches.staging import Staging
 from easypay.merchants.vault import Box
@@ -345,3 +345,33 @@ async def test_a_batch_whose_upload_has_ended_is_never_removed_as_cut(stack: Sta
         batch = await store.find(connection, shop.merchant_id, Mode.TEST, batch_id)
         await removal.forget(connection, batch)
     assert await kept(stack, shop) == (1, 1)
+
+
+async def test_two_claims_at_once_take_no_more_than_a_batch_allows(stack: Stack) -> None:
+    """A worker has counted what is under way, and another one claims before it locks the batch."""
+    shop = await batch_shop(stack)
+    lines = [{"operation": "void", "payment": PAYMENT} for _ in range(20)]
+    batch = await uploaded(shop, lines, start="false", at_once="5")
+    await shop.post(f"/batches/{batch['id']}/start")
+    slow = claims.CLAIM_NEXT.replace(
+        "WHERE b.state", "WHERE pg_advisory_xact_lock_shared(4711)::text IS NOT NULL AND b.state", 1
+    )
+    async with (
+        stack.sessions.session() as first,
+        stack.sessions.session() as second,
+        stack.sessions.session() as holder,
+    ):
+        await holder.execute("SELECT pg_advisory_lock(4711)")
+        async with first.transaction():
+            second_claim = asyncio.create_task(second.fetchrow(slow, 50, 30.0))
+            waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+            async def counted() -> bool:
+                return bool(await stack.value(waits) == 1)
+
+            await until(counted, what="the second worker has counted")
+            assert await claims.claim_next(first, most=50, lease_s=30.0) is not None
+        await holder.execute("SELECT pg_advisory_unlock(4711)")
+        assert await second_claim is None
+    under_way = "SELECT sum(last_line - first_line + 1) FROM batch_groups WHERE batch_id = $1"
+    assert await stack.value(under_way, ids.parse(ids.BATCH, batch["id"])) == 5

@@ -56,7 +56,9 @@ class Group(msgspec.Struct, frozen=True):
 
 
 # The batch that has waited longest is next. A group of a batch with a rate is as long as a second,
-# and its turn comes when the group before it has taken its time.
+# and its turn comes when the group before it has taken its time. If another worker has claimed
+# since this statement began, the locked row is newer than the count of what is under way
+# (`counted_at`): then nothing is claimed, or the batch would have more under way than it allows.
 CLAIM_NEXT: Final = f"""
     WITH next AS MATERIALIZED (
         SELECT b.merchant_id, b.id, b.next_line AS first_line,
@@ -64,11 +66,12 @@ CLAIM_NEXT: Final = f"""
                                                           ceil(b.lines_per_second)::int))
                    AS last_line
           FROM batches b CROSS JOIN LATERAL (
-               SELECT coalesce(sum(g.last_line - g.first_line + 1), 0)::int AS under_way
+               SELECT coalesce(sum(g.last_line - g.first_line + 1), 0)::int AS under_way,
+                      b.next_line AS counted_at
                  FROM batch_groups g
                 WHERE g.merchant_id = b.merchant_id AND g.batch_id = b.id AND NOT g.open) AS groups
          WHERE b.state = 'running' AND b.next_line <= b.last_line AND b.turn_at <= db_now()
-           AND b.at_once > under_way
+           AND b.at_once > under_way AND b.next_line = counted_at
          ORDER BY b.turn_at LIMIT 1 FOR UPDATE OF b SKIP LOCKED
     ), written AS (
         INSERT INTO batch_groups (merchant_id, batch_id, first_line, last_line, due_at, attempt)
