@@ -1,6 +1,7 @@
 """Payments with a stored payment method: the right account is charged once, and the shop is told
 the truth, whatever the processor knows of the method."""
 
+import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -318,6 +319,73 @@ async def test_a_new_method_is_tried_again_until_the_processor_knows_it(
     assert operation["attempt"] == 1
     slow.kill()
     await at_slow.client.aclose()
+    await judged(stack, shop)
+
+
+async def test_a_new_method_that_is_deleted_meanwhile_is_sent_no_more(
+    stack: Stack, shop: Shop
+) -> None:
+    """The vault has not deleted it yet, so it would take the money."""
+    method = await stored_method(stack, shop, age_s=1)
+    keeper = await stack.with_key(shop, scopes=SCOPES)
+    slow = await stack.gateway(**QUICK | {"processor_deadline_s": "8"})
+    at_slow = shop.at(slow.url)
+    await unknown_at_processor(stack, shop)
+    paying = asyncio.create_task(pay(at_slow, method))
+
+    async def asked() -> bool:
+        return len(await sent(stack, shop)) > 0
+
+    await until(asked, what="the processor was asked for the payment")
+    deletes = "deleteCustomerPaymentProfileRequest"
+    await stack.simulator.fault("reset_before", shop.login, method=deletes)
+    assert (await keeper.client.delete(f"/payment_methods/{method.id}")).status_code == 204
+    await stack.simulator.clear_faults()
+    answer = await paying
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["decline_code"] == "stored_method_not_found"
+    assert await charges(stack, shop) == 0
+    slow.kill()
+    for each in (at_slow, keeper):
+        await each.client.aclose()
+    await judged(stack, shop)
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+async def test_a_method_is_not_charged_after_its_deletion_was_answered(
+    stack: Stack, shop: Shop, confirmed: bool
+) -> None:
+    """Many payments begin while the method is deleted. If the vault has confirmed the deletion,
+    none is charged after the answer; if not, none that is asked for after the answer."""
+    method = await stored_method(stack, shop)
+    keeper = await stack.with_key(shop, scopes=SCOPES)
+    answers: list[Any] = []
+
+    async def pays_on() -> None:
+        while not answers or answers[-1].status_code == 201:
+            answers.append(await pay(shop, method))
+
+    payers = [asyncio.create_task(pays_on()) for _ in range(8)]
+
+    async def busy() -> bool:
+        return await charges(stack, shop) >= 12
+
+    await until(busy, what="payments are made")
+    if not confirmed:
+        deletes = "deleteCustomerPaymentProfileRequest"
+        await stack.simulator.fault("reset_before", shop.login, method=deletes)
+    assert (await keeper.client.delete(f"/payment_methods/{method.id}")).status_code == 204
+    if not confirmed:
+        await asyncio.gather(*payers)
+    charged = await charges(stack, shop)
+    await asyncio.gather(*payers)
+    late = await asyncio.gather(*(pay(shop, method) for _ in range(8)))
+    assert {each.status_code for each in late} == {422}
+    assert {code_of_field(each) for each in late} == {"unusable_payment_method"}
+    assert {each.status_code for each in answers} == {201, 422}
+    assert await charges(stack, shop) == charged
+    assert [each.status_code for each in answers].count(201) == charged
+    await keeper.client.aclose()
     await judged(stack, shop)
 
 

@@ -25,6 +25,7 @@ from easypay.customers import after_payments
 from easypay.customers.paying import (
     METHODS_OF_I,
     PAYABLE_COLUMNS,
+    NotPayable,
     PayableMethod,
     PaymentMethodGone,
     PaymentMethodNotFound,
@@ -192,6 +193,11 @@ class StoredMethods:
             ask = replace(ask, caller=replace(caller, login=login, login_unusable=""))
         return ask, method
 
+    async def look_again(self, merchant_id: UUID, mode: Mode, method: PayableMethod) -> None:
+        """Raise NotPayable if a method was deleted since it was read."""
+        row = await self._lookups.submit(MethodKey(merchant_id, mode, method.method_id))
+        payable_of(row, method.method_id)
+
     async def _account_of(self, merchant_id: UUID, method: PayableMethod) -> Login:
         why = "it is not known any more"
         try:
@@ -273,17 +279,24 @@ class StoredCharge:
         self, processor: Processor, request: AuthorizeRequest, deadline: Deadline
     ) -> Outcome:
         """Send the payment; again while the processor says that it does not know the new method.
-        NOT_KNOWN_YET if there is no time left for that."""
+        NOT_KNOWN_YET if there is no time left for that. A method that was deleted meanwhile is sent
+        no more: then that answer is the outcome."""
         pause_s = _FIRST_PAUSE_S
         while True:
-            outcome = if_known(await processor.authorize(request, deadline), self.method)
-            self._outcome = outcome
+            answer = await processor.authorize(request, deadline)
+            self._outcome = outcome = if_known(answer, self.method)
             if outcome is not NOT_KNOWN_YET:
                 return outcome
             if deadline.left(monotonic()) < pause_s + _LEAST_CALL_S:
                 return outcome
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            try:
+                await self._methods.look_again(self._merchant_id, self._mode, self.method)
+            except NotPayable:
+                return answer
+            except (*LOST, asyncpg.PostgresError, EasyPayError):
+                return outcome  # a worker looks again
 
     async def queue(self, operation: Operation) -> bool:
         """Leave the payment to the queue, without its card code, which may not be stored. False if
