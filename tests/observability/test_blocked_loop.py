@@ -2,11 +2,18 @@
 
 import asyncio
 import logging
+import signal
+import subprocess
+import sys
 import time
+import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from easypay.observability.blocked_loop import BlockedLoop
+from easypay.server.background import kept_running
 from harness.waiting import until
 
 
@@ -54,3 +61,89 @@ async def test_a_busy_loop_that_turns_is_left_alone(caplog: pytest.LogCaptureFix
     watching.cancel()
     await asyncio.wait([watching])
     assert found == [], caplog.messages
+
+
+def block_as_a_callback() -> None:
+    time.sleep(0.4)
+
+
+async def block_as_a_task() -> None:
+    time.sleep(0.4)
+
+
+@pytest.mark.parametrize("block", [block_as_a_callback, block_as_a_task])
+async def test_it_is_found_where_nothing_was_called_yet(
+    block: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The watch runs a few calls deep, as in a gateway; what blocks is right above the loop."""
+    found: list[None] = []
+    run = BlockedLoop(lambda: found.append(None)).run
+    watching = asyncio.create_task(kept_running("the watch", run))
+    await asyncio.sleep(0.2)
+    if asyncio.iscoroutinefunction(block):
+        await asyncio.create_task(block())
+    else:
+        asyncio.get_running_loop().call_soon(block)
+
+    async def was_found() -> bool:
+        return bool(found)
+
+    with caplog.at_level(logging.WARNING, "easypay.observability.blocked_loop"):
+        await until(was_found, within_s=5)
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert found == [None]
+
+
+STOPPED = """
+import asyncio
+from easypay.observability.blocked_loop import BlockedLoop
+async def main():
+    watching = asyncio.create_task(BlockedLoop(lambda: print("blocked", flush=True)).run())
+    await asyncio.sleep(0.2)
+    print("ready", flush=True)
+    await asyncio.to_thread(input)
+    await asyncio.sleep(0.2)
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_was_stopped_blocked_nothing() -> None:
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", STOPPED), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert running.stdout is not None
+    assert await asyncio.wait_for(running.stdout.readline(), 30) == b"ready\n"
+    running.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(0.5)
+    running.send_signal(signal.SIGCONT)
+    said, _ = await asyncio.wait_for(running.communicate(b"go on\n"), 30)
+    assert (running.returncode, said) == (0, b"")
+
+
+class Card:
+    """What a request has in hand while it blocks the loop."""
+
+
+def stand_still_with_a_card(cards: "weakref.WeakSet[Card]") -> None:
+    card = Card()
+    cards.add(card)
+    stand_still(0.4)
+
+
+async def test_what_blocked_is_not_kept_in_memory() -> None:
+    """The thread that looks forgets the frames it saw, for they hold the request and its card."""
+    found: list[None] = []
+    watching = asyncio.create_task(BlockedLoop(lambda: found.append(None)).run())
+    await asyncio.sleep(0.2)
+    cards: weakref.WeakSet[Card] = weakref.WeakSet()
+    stand_still_with_a_card(cards)
+
+    async def was_found() -> bool:
+        return bool(found)
+
+    await until(was_found, within_s=30)
+    kept = list(cards)
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert kept == []

@@ -44,7 +44,7 @@ class BlockedLoop:
     async def run(self) -> None:
         """Watch until cancelled."""
         self._thread = threading.get_ident()
-        self._depth = _depth(sys._getframe()) - 1
+        self._depth = await _depth_of_loop()
         self._beat_at = monotonic()
         self._stopped.clear()
         watcher = threading.Thread(target=self._watch, name="blocked loop", daemon=True)
@@ -67,11 +67,15 @@ class BlockedLoop:
                 continue
             if late_s > BLOCKED_S and cpu - cpu_before < late_s / 2:
                 continue  # the whole process stood still: it was stopped, or got no CPU
-            frame = sys._current_frames().get(self._thread)
-            if frame is None or _depth(frame) <= self._depth:
-                continue  # the loop waits for events: its beat comes now
-            told = beat_at
-            self._tell(frame)
+            if stack := self._stack():
+                told = beat_at
+                self._tell(stack)
+
+    def _stack(self) -> list[str]:
+        """Return where the loop stands; nothing if it waits for events: its beat comes now. Only
+        here a frame is held: it would keep its request alive, with the card."""
+        frame = sys._current_frames().get(self._thread)
+        return stack_of(frame, self._depth) if _depth(frame) > self._depth else []
 
     def _cpu_s(self) -> float:
         """Return the CPU time of the loop's thread."""
@@ -80,8 +84,7 @@ class BlockedLoop:
         except (OSError, AttributeError):
             return 0.0
 
-    def _tell(self, frame: FrameType) -> None:
-        stack = stack_of(frame, self._depth)
+    def _tell(self, stack: list[str]) -> None:
         where = place(stack)
         self._found()
         now, key = monotonic(), where.rpartition(":")[0]  # the same function on another line
@@ -127,6 +130,14 @@ def shortened(file: str) -> str:
     """Return a path from the package on."""
     _, found, rest = file.rpartition(_OURS)
     return f"easypay/{rest}" if found else "/".join(file.split(os.sep)[-2:])
+
+
+async def _depth_of_loop() -> int:
+    """Return how many frames stand below each callback and each task of the running loop."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[int] = loop.create_future()
+    loop.call_soon(lambda: found.set_result(_depth(sys._getframe()) - 1))
+    return await found
 
 
 def _depth(frame: FrameType | None) -> int:
