@@ -22,7 +22,9 @@ async def pool(database: str) -> AsyncIterator[Pool]:
     await opened.close()
 
 
-def record(text: str, *arguments: object, error: BaseException | None = None) -> logging.LogRecord:
+def record(
+    text: object, *arguments: object, error: BaseException | None = None
+) -> logging.LogRecord:
     info = None if error is None else (type(error), error, error.__traceback__)
     level = logging.ERROR
     return logging.LogRecord(log.name, level, "somewhere.py", 7, text, arguments, info, "work")
@@ -56,6 +58,53 @@ def test_a_kind_is_the_place_and_the_text_without_what_varies() -> None:
 )  # fmt: skip
 def test_a_text_that_is_whole_already_loses_every_value(text: str, kept: str) -> None:
     assert kind_of(record(text)).message == kept
+
+
+def test_the_text_of_an_exception_is_not_kept_if_it_is_the_line() -> None:
+    kind = kind_of(record(ValueError("no account for Jane Doe")))
+    assert (kind.exception, kind.message) == ("ValueError", "")
+
+
+async def test_a_text_that_nobody_can_store_holds_up_no_other(pool: Pool) -> None:
+    """PostgreSQL refuses NUL, UTF-8 half a character, and a terminal obeys an escape."""
+    process = ErrorKinds(lambda _: None)
+    process.handle(record("half \udc80 nothing \x00 red \x1b[31m"))
+    process.handle(record("another"))
+    await process.write(pool)
+    assert {each.message for each in await error_kinds.kinds(pool, 10)} == {
+        "half … nothing … red …", "another",
+    }  # fmt: skip
+
+
+async def test_the_last_errors_of_a_process_are_written_when_it_stops(pool: Pool) -> None:
+    running = asyncio.create_task(ErrorKinds(lambda _: None).run(pool))
+    await asyncio.sleep(0)
+    log.error("why it stops")
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert [each.message for each in await error_kinds.kinds(pool, 10)] == ["why it stops"]
+
+
+async def test_what_is_locked_is_forgotten_later_and_nothing_counts_twice(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    await pool.execute(
+        "INSERT INTO error_kinds SELECT sha256(n::text::bytea), 'error', '', '', n::text, 1,"
+        " 'epoch', to_timestamp(n) FROM generate_series(1, 600) n"
+    )
+    process = ErrorKinds(lambda _: None)
+    process.handle(record("the newest"))
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SELECT FROM error_kinds WHERE message = '1' FOR UPDATE")
+        with caplog.at_level(logging.WARNING, "easypay.observability.error_kinds"):
+            async with asyncio.timeout(8):
+                await process.write(pool)
+    assert len(caplog.messages) == 1
+    await process.write(pool)
+    rows = await error_kinds.kinds(pool, 1_000)
+    assert (rows[0].message, rows[0].count) == ("the newest", 1)
+    assert len(rows) == MOST_KINDS + 1, "all but the one that was locked"
 
 
 async def test_kinds_are_added_up_over_processes_and_a_new_one_is_told_once(

@@ -1,7 +1,9 @@
 """A log that nobody reads blocks nothing, and later states how many lines are missing."""
 
 import asyncio
+import gc
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -13,6 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from easypay.observability import logs
+from easypay.observability.error_kinds import ErrorKinds
 from easypay.observability.log_output import MOST_BYTES, MOST_GATHERED_BYTES, LogOutput
 from harness import QUICK, Gateway, Stack, http_client, until
 
@@ -97,6 +101,54 @@ def test_lines_of_many_threads_are_written_whole() -> None:
     assert set(came.splitlines()) == {b"0", b"1", b"2", b"3"}
     os.close(reading)
     os.close(writing)
+
+
+def test_a_line_that_the_collector_logs_while_one_is_written_holds_up_nobody(
+    tmp_path: Path,
+) -> None:
+    """Python's collector runs at any allocation, and logs the error of a task that nobody awaited:
+    in the same thread, which may have the log's lock."""
+    record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "%s", ("y",), None, "f")
+    kinds = ErrorKinds(lambda _: None)
+    with (tmp_path / "log").open("wb") as file:
+        output = LogOutput(file.fileno())
+
+        def log_something() -> None:
+            kinds.handle(record)
+            output.write(LINE)
+
+        def collected(phase: str, info: object) -> None:
+            if threading.current_thread() is thread and phase == "start":
+                log_something()
+
+        thread = threading.Thread(target=lambda: [log_something() for _ in range(3)], daemon=True)
+        before = gc.get_threshold()
+        gc.callbacks.append(collected)
+        gc.set_threshold(1, 1 << 30, 1 << 30)
+        try:
+            thread.start()
+            thread.join(10)
+        finally:
+            gc.set_threshold(*before)
+            gc.callbacks.remove(collected)
+        assert not thread.is_alive(), "it waits for itself"
+    assert (tmp_path / "log").read_bytes().count(LINE) > 3
+
+
+def test_a_line_that_cannot_be_written_shows_none_of_its_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = logs._Lines()
+    handler.setFormatter(logs.JsonLines())
+    card = "4111111111111111"
+    with (tmp_path / "log").open("wb") as file:
+        monkeypatch.setattr(logs, "standard_error", lambda: LogOutput(file.fileno()))
+        handler.handle(
+            logging.LogRecord("somewhere", logging.INFO, "x.py", 1, "%d of", (card,), None, "pay")
+        )
+    shown = (tmp_path / "log").read_text()
+    assert json.loads(shown)["message"] == "a line of x.pay cannot be written: TypeError"
+    assert card not in shown
 
 
 async def test_gathered_lines_keep_their_place_and_are_bounded() -> None:

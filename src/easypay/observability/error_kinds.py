@@ -15,6 +15,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from easypay.observability.blocked_loop import place, stack_of_traceback
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 5.0
+_LAST_S: Final = 1.0
 MOST_KINDS: Final = 500
 """Rows that are kept."""
 MOST_WAITING: Final = 200
@@ -35,6 +37,8 @@ MOST_WAITING: Final = 200
 _LONGEST: Final = 160
 _QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|<[^>]*>")
 _VARIES: Final = re.compile(r"\S*(?:\d|@)\S*")
+_UNWRITABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+"""What PostgreSQL or UTF-8 refuses, and what a terminal obeys."""
 
 # In the order of the fingerprints, so that no two processes wait for each other.
 _ADD: Final = """
@@ -49,9 +53,15 @@ _ADD: Final = """
            last_seen = greatest(k.last_seen, excluded.last_seen)
     RETURNING fingerprint, xmax = 0 AS is_new
 """
+# Waits for no row: another process may be counting it, and the next new kind forgets the rest.
 _FORGET: Final = f"""
-    DELETE FROM error_kinds WHERE fingerprint IN
-           (SELECT fingerprint FROM error_kinds ORDER BY last_seen DESC OFFSET {MOST_KINDS})
+    WITH oldest AS MATERIALIZED (
+        SELECT fingerprint FROM error_kinds ORDER BY last_seen DESC OFFSET {MOST_KINDS}
+    ), free AS MATERIALIZED (
+        SELECT fingerprint FROM error_kinds WHERE fingerprint IN (SELECT fingerprint FROM oldest)
+           FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM error_kinds WHERE fingerprint IN (SELECT fingerprint FROM free)
 """
 _LIST: Final = """
     SELECT level, exception, place, message, count, first_seen, last_seen
@@ -102,10 +112,13 @@ def kind_of(record: logging.LogRecord) -> Kind:
     if error is not None and error.__traceback__ is not None:
         where = place(stack_of_traceback(error.__traceback__))
     text = str(record.msg)
-    if not record.args:
+    if isinstance(record.msg, BaseException):  # log.error(error)
+        raised, text = raised or type(record.msg).__qualname__, ""
+    elif not record.args:
         text = without_values(text)
     message = scrub(text.partition("\n")[0])[:_LONGEST]
-    return Kind(record.levelname.lower(), raised, re.sub(r":\d+\)", ")", where), message)
+    named = (record.levelname.lower(), raised, re.sub(r":\d+\)", ")", where), message)
+    return Kind(*(_UNWRITABLE.sub("…", each) for each in named))
 
 
 def without_values(text: str) -> str:
@@ -125,17 +138,17 @@ class ErrorKinds(logging.Handler):
         self._counted = counted
         self._found = found
         self._waiting: dict[Kind, Seen] = {}
-        self._lock = threading.Lock()
+        # The collector may run while it is held, and end a task whose error is logged.
+        self._lock = threading.RLock()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Logging calls this for each line, from any thread."""
-        try:
+        # What cannot be read is in the log. `handleError` would print its arguments as they are.
+        with suppress(Exception):
             kind = kind_of(record)
             self._counted(kind.level)
             with self._lock:
                 self._add(kind, Seen(1, clock.now(), clock.now()))
-        except Exception:  # noqa: BLE001 - as logging's own handlers do
-            self.handleError(record)
 
     def _add(self, kind: Kind, seen: Seen) -> None:
         if kind not in self._waiting and len(self._waiting) >= MOST_WAITING:
@@ -145,7 +158,7 @@ class ErrorKinds(logging.Handler):
         known.first, known.last = min(known.first, seen.first), max(known.last, seen.last)
 
     async def run(self, pool: Any) -> None:
-        """Count until cancelled, and write every few seconds."""
+        """Count until cancelled, and write every few seconds, and at the end."""
         root = logging.getLogger()
         root.addHandler(self)
         try:
@@ -154,6 +167,9 @@ class ErrorKinds(logging.Handler):
                 await self.write(pool)
         finally:
             root.removeHandler(self)
+            with suppress(Exception):  # it was logged, and the process stops
+                async with asyncio.timeout(_LAST_S):
+                    await self.write(pool)
 
     async def write(self, pool: Any) -> None:
         """Add what was counted to the rows of all processes. What cannot be written now waits."""
@@ -176,6 +192,17 @@ class ErrorKinds(logging.Handler):
                 "a new kind of error: %s %s at %s: %s",
                 *(kind.level, kind.exception or "line", kind.place, kind.message),
             )
+        if new:
+            await self._forget(pool)
+
+    async def _forget(self, pool: Any) -> None:
+        """Delete the oldest of too many rows. If that cannot be done now, the next new kind does
+        it: what was added is not added again."""
+        try:
+            await pool.execute(_FORGET)
+        except Exception as error:
+            if not is_passing(error):
+                raise
 
 
 async def add(runner: Any, seen: dict[Kind, Seen]) -> list[Kind]:
@@ -187,10 +214,7 @@ async def add(runner: Any, seen: dict[Kind, Seen]) -> list[Kind]:
         *([getattr(each, name) for each in seen.values()] for name in Seen.__struct_fields__),
     ]
     rows = await runner.fetch(_ADD, *columns)
-    new = [by_fingerprint[row["fingerprint"]] for row in rows if row["is_new"]]
-    if new:
-        await runner.execute(_FORGET)
-    return new
+    return [by_fingerprint[row["fingerprint"]] for row in rows if row["is_new"]]
 
 
 async def kinds(runner: Any, limit: int) -> list[ErrorRow]:

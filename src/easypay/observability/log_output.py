@@ -41,7 +41,8 @@ class LogOutput:
         self._gathered_bytes = 0
         self._dropped = 0
         self._is_scheduled = False
-        self._lock = threading.Lock()
+        # The collector may run while it is held, and end a task whose error is logged.
+        self._lock = threading.RLock()
 
     def write(self, lines: bytes) -> None:
         """Write lines now, each with its end. Never blocks, never raises."""

@@ -19,17 +19,23 @@ class JsonLines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {
-            "time": log_time(datetime.fromtimestamp(record.created, UTC)),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": scrub(record.getMessage()),
-        }
+        more = {}
         if (trace := current.get()) is not None:
-            fields["trace_id"] = trace.trace_id.decode()
+            more["trace_id"] = trace.trace_id.decode()
         if record.exc_info:
-            fields["traceback"] = scrub(self.formatException(record.exc_info))
-        return json.dumps(fields, ensure_ascii=False)
+            more["traceback"] = scrub(self.formatException(record.exc_info))
+        return _json(record, scrub(record.getMessage()), **more)
+
+
+def _json(record: logging.LogRecord, message: str, **more: str) -> str:
+    fields = {
+        "time": log_time(datetime.fromtimestamp(record.created, UTC)),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "message": message,
+        **more,
+    }
+    return json.dumps(fields, ensure_ascii=False)
 
 
 @cache
@@ -43,11 +49,12 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = self.format(record).encode(errors="backslashreplace")
-        except Exception:  # noqa: BLE001 - as logging's own handlers do
-            self.handleError(record)
-            return
-        standard_error().write(line + b"\n")
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001 - logging must not fail whoever logs
+            # logging's own `handleError` would print the arguments as they are.
+            what = f"a line of {record.module}.{record.funcName} cannot be written: "
+            line = _json(record, what + type(error).__name__)
+        standard_error().write(line.encode(errors="backslashreplace") + b"\n")
 
     def flush(self) -> None:
         standard_error().flush()
