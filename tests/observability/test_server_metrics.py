@@ -1,12 +1,16 @@
 """One process reads the figures of PostgreSQL and Valkey for all, and shows them while it leads."""
 
+import asyncio
+
 import asyncpg
 
+from easypay import ids
 from easypay.cache.figures import numbers
 from easypay.cache.url import parse
 from easypay.db.pool import open_pool
 from easypay.observability.metrics import Instruments
-from easypay.observability.server_metrics import ServerMetrics
+from easypay.observability.server_metrics import ServerMetrics, read_postgres
+from harness import until
 
 
 def shown(metrics: Instruments) -> dict[tuple[str, ...], float]:
@@ -58,6 +62,45 @@ async def test_every_figure_is_read_by_one_and_the_next_takes_over(
         await waiting.rollback()
         await other.close()
         await pool.close()
+
+
+async def test_a_worker_that_stops_leaves_the_figures_to_the_next_at_once(database: str) -> None:
+    pool = await open_pool(database, size=2)
+    first, second = Instruments(), Instruments()
+    leads, follows = (
+        ServerMetrics(pool, metrics, every_s=60, cache=None) for metrics in (first, second)
+    )
+    running = asyncio.create_task(leads.run())
+
+    async def are_shown() -> bool:
+        return bool(shown(first))
+
+    try:
+        await until(are_shown, within_s=30)
+        running.cancel()
+        await asyncio.wait([running])
+        await follows.turn()
+        assert shown(second)
+    finally:
+        await pool.close()
+
+
+async def test_what_a_user_may_not_see_is_left_out_and_not_called_zero(database: str) -> None:
+    """Without pg_monitor PostgreSQL shows no state of any replica: that is not "no replica"."""
+    role = f"u{ids.new_id().hex[-12:]}"
+    everything = await asyncpg.connect(database)
+    await everything.execute(f"CREATE ROLE {role}")
+    pool = await asyncpg.create_pool(database, min_size=1, server_settings={"role": role})
+    families = Instruments().postgres
+    try:
+        found = {each.family.name for each in await read_postgres(pool, families)}
+        assert families["wal_bytes_total"].name in found
+        assert families["database_bytes"].name in found
+        assert not found & {families["replicas"].name, families["replication_lag_bytes"].name}
+    finally:
+        await pool.close()
+        await everything.execute(f"DROP ROLE {role}")
+        await everything.close()
 
 
 def test_keys_and_the_lag_of_replicas_are_added_up() -> None:

@@ -7,6 +7,7 @@ left out, and the rest is there.
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _LEASES: Final = 3
 """A lease is as long as so many rounds."""
+_RELEASE_S: Final = 1.0
 _LIMITS: Final = """
     SELECT set_config('statement_timeout', '3s', true), set_config('lock_timeout', '300ms', true)
 """
@@ -73,6 +75,7 @@ PARTS: Final = (
                coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(replay_lsn, sent_lsn))),
                         0)::float8 AS behind
           FROM pg_stat_replication WHERE state <> 'backup'
+        HAVING pg_has_role('pg_read_all_stats', 'USAGE')  -- to all others it shows no replica
         """,
         {"replicas": ("replicas",), "behind": ("replication_lag_bytes",)},
     ),
@@ -210,16 +213,24 @@ class ServerMetrics:
         self._shown: dict[tuple[str, tuple[str, ...]], Figure] = {}
 
     async def run(self) -> None:
-        """Read until cancelled."""
-        while True:
-            try:
-                await self.turn()
-            except Exception as error:
-                if not is_passing(error):
-                    raise
-                self._show([])
-                log.warning("the figures of the database are not known: %s", error)
-            await asyncio.sleep(self._every_s)
+        """Read until cancelled. Then another process may read at once."""
+        try:
+            while True:
+                await self._try()
+                await asyncio.sleep(self._every_s)
+        finally:
+            with suppress(Exception):  # then the lease ends by itself
+                async with asyncio.timeout(_RELEASE_S):
+                    await self._lease.release(self._pool)
+
+    async def _try(self) -> None:
+        try:
+            await self.turn()
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            self._show([])
+            log.warning("the figures of the database are not known: %s", error)
 
     async def turn(self) -> None:
         """Read once, if no other process does."""
