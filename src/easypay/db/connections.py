@@ -55,7 +55,12 @@ SESSION: Final = {
     # configured. With a synchronous standby it is on the standby's disk, too.
     "synchronous_commit": "on",
 }
-_LOOKUPS = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off"}
+LOOKUPS: Final[Mapping[str, str]] = {
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+}
+"""For sessions whose statements find rows by key."""
 CONNECT_TIMEOUT_S: Final = 3.0
 ANSWER_WITHIN_S: Final = 4.0
 """A lane's time limit for an answer. It doubles each time in a row that it is reached, so that
@@ -211,12 +216,16 @@ class Lane:
         wanted: Wanted = "read-write",
     ) -> None:
         self._connector = Connector(dsn, wanted)
-        self._sql = sql
+        self.sql = sql
+        self.planned: Mapping[str, str] = {
+            **(LOOKUPS if lookups else {}),
+            **({"enable_hashjoin": "on"} if hash_joins else {}),
+        }
+        """The settings of its plans."""
         self._least_limit_s = self._limit_s = limit_s
         self._settings = {
             **SESSION,
-            **(_LOOKUPS if lookups else {}),
-            **({"enable_hashjoin": "on"} if hash_joins else {}),
+            **self.planned,
             "statement_timeout": str(int(limit_s * 750)),
             # By default 1.5 s: PostgreSQL reports deadlocks as such after 1 s.
             "lock_timeout": str(int(limit_s * 375)),
@@ -238,7 +247,7 @@ class Lane:
             statement = self._statements.get(variant) or await self._prepare(variant)
             rows: list[asyncpg.Record] = await statement.fetch(*arguments, timeout=self._limit_s)
         except asyncpg.UndefinedTableError:
-            if not variant or self._sql("") == "":
+            if not variant or self.sql("") == "":
                 raise
             return await self.fetch(arguments)  # a month was detached: use the parent table
         except asyncio.CancelledError:
@@ -261,10 +270,10 @@ class Lane:
     async def _prepare(self, variant: str) -> Any:
         if self._connection is None:
             self._connection = await self._connector.connect(server_settings=self._settings)
-        sql = self._sql(variant)
+        sql = self.sql(variant)
         while self._statements and self._kept_sql + len(sql) > _MOST_SQL:
             oldest = next(iter(self._statements))
-            self._kept_sql -= len(self._sql(oldest))
+            self._kept_sql -= len(self.sql(oldest))
             del self._statements[oldest]
         if through_pooler(self._connection):
             prepare: Any = self._connection.lane_statement

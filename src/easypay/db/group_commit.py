@@ -24,7 +24,7 @@ import asyncio
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import asyncpg
@@ -56,6 +56,10 @@ item waited to start, and how long the database took; both in seconds."""
 
 
 def _nobody(name: str, size: int, waited_s: float, took_s: float) -> None:
+    pass
+
+
+def _not_told(sql: str, took_s: float, planned: Mapping[str, str]) -> None:
     pass
 
 
@@ -115,6 +119,10 @@ class GroupCommitter(Generic[Item, Result]):
         self.on_group: Callable[[str, Sequence[Entry[Any, Any]], float, float], None] | None = None
         """Called after each group commits, if it is set: with the committer's name, the entries,
         and when the statement began and ended (`clock.stopwatch`)."""
+        self.slow_s = math.inf
+        self.on_slow: Callable[[str, float, Mapping[str, str]], None] = _not_told
+        """Called after a statement that took `slow_s` or longer, also if it failed: with its text,
+        how long it took, and the settings under which it was planned."""
         # Kept, as until Python 3.12 each get_running_loop() asks the system for the process id.
         self._loop = asyncio.get_running_loop()
         self._watcher = watcher
@@ -333,20 +341,28 @@ class GroupCommitter(Generic[Item, Result]):
             try:
                 rows = await lane.fetch(self._arguments(items), group[0].variant)
             except ConnectionLost as error:
+                self._tell_if_slow(lane, group[0].variant, stopwatch() - begun)
                 losses += 1
                 await asyncio.sleep(_pause_s(losses))
                 if all(entry.future.done() for entry in group):
                     raise _NobodyWaits from error
             except Exception as error:
+                self._tell_if_slow(lane, group[0].variant, stopwatch() - begun)
                 if getattr(error, "sqlstate", "")[:2] in _SERVER_TROUBLE:
                     self._last_bad = (stopwatch(), f"{self.name}: {type(error).__name__}")
                 raise
             else:
                 now = self._last_good = stopwatch()
                 self._watcher(self.name, len(items), begun - since, now - begun)
+                if now - begun >= self.slow_s:
+                    self._tell_if_slow(lane, group[0].variant, now - begun)
                 if self.on_group is not None:
                     self.on_group(self.name, group, begun, now)
                 return self._results(items, rows)
+
+    def _tell_if_slow(self, lane: Lane, variant: str, took_s: float) -> None:
+        if took_s >= self.slow_s:
+            self.on_slow(lane.sql(variant), took_s, lane.planned)
 
     def _fail(self, entry: Entry[Item, Result], error: Exception) -> None:
         """Handle an item that failed alone and wrote nothing: retry it later or tell its caller."""

@@ -193,11 +193,16 @@ _TABLE: Final = re.compile(
 _MONTH: Final = re.compile(r"_[0-9]{4}_[0-9]{2}\b")
 
 
+def without_months(sql: str) -> str:
+    """Return a statement with the parents of its months' tables."""
+    return _MONTH.sub("", sql)
+
+
 @lru_cache(512)
 def summary(sql: str) -> str:
     """Return `SELECT payments`: the first verb that changes something, or SELECT, and its table.
     A month's table counts as its parent."""
-    sql = _MONTH.sub("", sql)
+    sql = without_months(sql)
     verbs = list(_VERB.finditer(sql))
     changing = [verb for verb in verbs if verb[1].upper() != "SELECT"]
     if not verbs:

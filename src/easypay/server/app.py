@@ -44,7 +44,7 @@ from easypay.customers.expiring import tell_of_expiring
 from easypay.customers.flows import Customers
 from easypay.customers.vault_calls import VaultCalls, vaults_of
 from easypay.db import connection_budget, partitions, set_back
-from easypay.db.connections import LOST, Lane, Wanted
+from easypay.db.connections import LOOKUPS, LOST, Lane, Wanted
 from easypay.db.group_commit import CLOSE_WITHIN_S, GroupCommitter
 from easypay.db.migrate import require_schema
 from easypay.db.pool import make_pool, open_pool
@@ -630,6 +630,7 @@ class Gateway:
         )
         if self._traces is not None:
             self._traces.observe_groups(committer)
+        self._slow.watch(committer)
         self._committers.append(committer)
         return committer
 
@@ -641,7 +642,7 @@ class Gateway:
 
     def _watch_reading(self, sql: str, took_s: float) -> None:
         self._instruments.database.observe(took_s, summary(sql))
-        self._slow.saw(sql, took_s)
+        self._slow.saw(sql, took_s, LOOKUPS)
 
     async def _why_not_ready(self) -> str | None:
         if self.draining:

@@ -42,6 +42,7 @@ class OperationParts:
     ) -> None:
         self._name = name
         self._pool = parts.pool
+        self._slow = parts.slow
         self._traces = parts.traces
         self._settings = settings = parts.settings
         self._months = partitions.Months()
@@ -87,6 +88,7 @@ class OperationParts:
         )
         if self._traces is not None:
             self._traces.observe_groups(committer)
+        self._slow.watch(committer)
         self._committers.append(committer)
         return committer
 
