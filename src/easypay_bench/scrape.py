@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from easypay.alerts.targets import DURATION as DURATION
 from easypay.alerts.targets import OWN as OWN
 from easypay.alerts.targets import PERCENTILES as WITH_LABELS
+from easypay.alerts.targets import PROBES
 from easypay_bench.http_calls import exchange, refusal
 from easypay_bench.targets import needed
 
@@ -68,6 +69,8 @@ def _buckets(reading: Reading, name: str, labels: Mapping[str, Sequence[str]]) -
     buckets: dict[float, float] = {}
     for (sample, has), value in reading.items():
         found = dict(has)
+        if found.get("http_route") in PROBES and name == DURATION:
+            continue
         if sample == f"{name}_bucket" and all(found.get(k, "") in v for k, v in labels.items()):
             bound = float(found["le"])
             buckets[bound] = buckets.get(bound, 0.0) + value
@@ -107,14 +110,12 @@ def percentiles(reading: Reading) -> tuple[dict[str, float], dict[str, tuple[int
 def figures(reading: Reading) -> dict[str, float]:
     """Return the figures for the targets (milliseconds, shares) from a reading or difference."""
     found, _ = percentiles(reading)
-    answers = total(reading, f"{DURATION}_count")
-    wrong = sum(
-        value
-        for (sample, has), value in reading.items()
-        if sample == f"{DURATION}_count"
-        and dict(has)["http_response_status_code"].startswith("5")
-        and dict(has)["http_route"] != "/readyz"
-    )
+    answers = wrong = 0.0
+    for (sample, has), value in reading.items():
+        labels = dict(has)
+        if sample == f"{DURATION}_count" and labels["http_route"] not in PROBES:
+            answers += value
+            wrong += value * labels["http_response_status_code"].startswith("5")
     found["errors.rate"] = wrong / answers if answers else math.nan
     found["unknown_outcomes.oldest"] = total(reading, "easypay_unknown_age_seconds") * 1000
     return found

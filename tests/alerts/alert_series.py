@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from easypay.alerts.model import Burn, Level, Missing, Rise, Rule, Select, Share, Stands
+from easypay.alerts.model import Absent, Burn, Level, Missing, Rise, Rule, Select, Share, Stands
 from easypay.alerts.prometheus import annotations_of, labels_of
 from easypay.alerts.table import FACTS, RULES
 from easypay.alerts.targets import WINDOWS
@@ -26,7 +26,11 @@ PER_STEP = 10_000.0
 HOST = {"job": "easypay", "instance": "pay-1:9464"}
 OTHERS = {"outcome": "approved", "result": "came", "http_response_status_code": "201"}
 """What is counted, and is not bad."""
-SAMPLES = {"5..": "503", "inquiry|vault_.*": "authorize"}
+SAMPLES = {
+    "5..": "503",
+    "inquiry|vault_.*": "authorize",
+    "/livez|/readyz|/metrics": "/api/v1/payments",
+}
 """A value that a regular expression takes, or for `!~` does not."""
 
 
@@ -103,6 +107,8 @@ def series(rule: Rule, *, fires: bool) -> list[Series]:
             return _with_share(when, when.above * (1.1 if fires else 0.9))
         case Missing():
             return [] if fires else [_of(when.of, [0.0] * (STEPS + 1))]
+        case Absent():
+            return [] if fires else [_of(when.of, [1.0] * (STEPS + 1))]
         case Stands():
             return [_of(when.beside, growing(4)), _of(when.of, growing(0 if fires else 1))]
         case Burn():
@@ -130,8 +136,12 @@ def expected(rule: Rule, *, fires: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _groups() -> Iterable[list[Rule]]:
-    """Return rules whose series do not meet: the facts by metric, then the burns by factor."""
+def _groups(*, burns: bool) -> Iterable[list[Rule]]:
+    """Return rules whose series do not meet: the facts by metric, or the burns by factor."""
+    if burns:
+        for factor, *_ in WINDOWS:
+            yield [each for each in RULES if getattr(each.when, "factor", None) == factor]
+        return
     groups: list[tuple[set[str], list[Rule]]] = []
     for rule in FACTS:
         reads = {select.metric for select in rule.when.selects}
@@ -143,12 +153,11 @@ def _groups() -> Iterable[list[Rule]]:
         else:
             groups.append((reads, [rule]))
     yield from (rules for _, rules in groups)
-    for factor, *_ in WINDOWS:
-        yield [each for each in RULES if isinstance(each.when, Burn) and each.when.factor == factor]
 
 
-def rule_tests() -> list[dict[str, Any]]:
-    """Return tests in which each rule fires once, and once does not, just below its limit."""
+def rule_tests(*, burns: bool) -> list[dict[str, Any]]:
+    """Return tests in which each rule fires once, and once does not, just below its limit. `burns`:
+    those of the targets, which need all that is recorded."""
     up = Series("up", HOST, [1.0] * (STEPS + 1))
     return [
         {
@@ -169,7 +178,7 @@ def rule_tests() -> list[dict[str, Any]]:
                 for rule in rules
             ],
         }
-        for rules in _groups()
+        for rules in _groups(burns=burns)
         for fires in (True, False)
     ]
 

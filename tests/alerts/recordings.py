@@ -107,7 +107,7 @@ def promtool_test(recording: Recording) -> tuple[str, dict[str, Any]]:
         }
     ]
     moments = ((_REST - 1, []), (_REST + _FAULT - 1, fires), (_REST + _FAULT + after - 1, []))
-    return _rules_for(rule), {
+    return rules_for(rule), {
         "interval": f"{STEP_S}s",
         "input_series": [each.as_promtool() for each in series],
         "alert_rule_test": [
@@ -131,7 +131,7 @@ def _windows(rule: Rule) -> int:
     return rule.when.longest_s if not rule.needs_prometheus else 0
 
 
-def _rules_for(rule: Rule) -> str:
+def rules_for(rule: Rule) -> str:
     """Return a rules file with one alert and what it needs."""
     targets, alerts = prometheus.document()["groups"]
     target = rule.when.target.key if isinstance(rule.when, Burn) else ""

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from easypay.alerts.targets import OBJECTIVES, PERCENTILES
+from easypay.alerts.model import Select
+from easypay.alerts.targets import OBJECTIVES, PERCENTILES, where_of
 
 _WIDTH: Final = 8
 _HEIGHT: Final = 8
@@ -50,10 +51,8 @@ def _targets() -> Iterator[Panel]:
         )
         yield Panel(f"missed: {each.title}", "percentunit", lines, each.budget)
     for one in PERCENTILES:
-        matchers = ", ".join(
-            f'{label}=~"{"|".join(values)}"' for label, values in one.labels.items()
-        )
-        query = _quantile(one.share, one.histogram, f"{{{matchers}}}" if matchers else "")
+        matchers = Select("", where_of(one)).promql()
+        query = _quantile(one.share, one.histogram, matchers)
         yield Panel(f"{one.key}: {one.title}", "s", ((query, one.key),), one.limit_s)
 
 
@@ -253,7 +252,12 @@ def _panel(panel: Panel, at: int) -> dict[str, Any]:
             "overrides": [],
         },
         "options": {
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+            "legend": {
+                "displayMode": "list",
+                "placement": "bottom",
+                "showLegend": True,
+                "calcs": [],
+            },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
     }

@@ -45,6 +45,18 @@ def _matches(has: str, how: str, value: str) -> bool:
     return same == (not how.startswith("!"))
 
 
+def grown(select: Select, window: str) -> str:
+    """Return PromQL for how much each counter grew.
+
+    `increase` does not see the first count of a series that begins with it. So a series that its
+    host did not have at the beginning of the window counts from 0.
+    """
+    series = select.promql()
+    new = f"({series} unless {series} offset {window})"
+    host = f"on (job, instance) (up offset {window} == 1)"
+    return f"({new} and {host}) or increase({series}[{window}])"
+
+
 class Counts(msgspec.Struct, frozen=True):
     """How much the counters `of` grew, without what those of `less` grew."""
 
@@ -52,10 +64,10 @@ class Counts(msgspec.Struct, frozen=True):
     less: Select | None = None
 
     def promql(self, window: str) -> str:
-        grew = f"sum(increase({self.of.promql()}[{window}]))"
+        grew = f"sum({grown(self.of, window)})"
         if self.less is None:
             return grew
-        return f"({grew} - sum(increase({self.less.promql()}[{window}])))"
+        return f"({grew} - sum({grown(self.less, window)}))"
 
     @property
     def selects(self) -> tuple[Select, ...]:
@@ -113,11 +125,7 @@ class Level(msgspec.Struct, frozen=True):
 
 
 class Rise(msgspec.Struct, frozen=True):
-    """Counters grew by more than so much within a window.
-
-    `increase` does not see the first count of a series that begins with it, so a series that its
-    host did not have at the beginning of the window counts, too.
-    """
+    """Counters grew by more than so much within a window."""
 
     of: Select
     more_than: float
@@ -126,13 +134,7 @@ class Rise(msgspec.Struct, frozen=True):
 
     @property
     def promql(self) -> str:
-        series, by = self.of.promql(), _by(self.by)
-        known = f"{series} offset {self.within}"
-        host = f"on (job, instance) (up offset {self.within} == 1)"
-        return (
-            f"sum{by}(increase({series}[{self.within}])) > {self.more_than:g}"
-            f" or sum{by}(({series} unless {known}) and {host}) > {self.more_than:g}"
-        )
+        return f"sum{_by(self.by)}({grown(self.of, self.within)}) > {self.more_than:g}"
 
     @property
     def selects(self) -> tuple[Select, ...]:
@@ -185,8 +187,8 @@ class Stands(msgspec.Struct, frozen=True):
 
     @property
     def promql(self) -> str:
-        others = f"sum(increase({self.beside.promql()}[{self.within}])) > {self.more_than:g}"
-        return f"{others} unless sum(increase({self.of.promql()}[{self.within}])) > 0"
+        others = f"sum({grown(self.beside, self.within)}) > {self.more_than:g}"
+        return f"{others} unless sum({grown(self.of, self.within)}) > 0"
 
     @property
     def selects(self) -> tuple[Select, ...]:
@@ -219,6 +221,29 @@ class Missing(msgspec.Struct, frozen=True):
     @property
     def longest_s(self) -> int:
         return HISTORY_S + 1  # a worker that judges is itself a worker that runs
+
+    def holds(self, history: History) -> Found:
+        return {} if history.latest(self.of) else {"": 0.0}
+
+
+class Absent(msgspec.Struct, frozen=True):
+    """Nobody shows this metric under the job's name: none of those who measure it runs, or none is
+    read."""
+
+    of: Select
+
+    @property
+    def promql(self) -> str:
+        ours = Select(self.of.metric, (*self.of.where, ("job", "=", "easypay")))
+        return f"absent(sum({ours.promql()}))"
+
+    @property
+    def selects(self) -> tuple[Select, ...]:
+        return (self.of,)
+
+    @property
+    def longest_s(self) -> int:
+        return 0
 
     def holds(self, history: History) -> Found:
         return {} if history.latest(self.of) else {"": 0.0}
@@ -280,7 +305,7 @@ class Burn(msgspec.Struct, frozen=True):
         return {"": shares[0]} if min(shares) > self.limit and enough else {}
 
 
-Condition = Level | Rise | Share | Stands | Missing | Burn
+Condition = Level | Rise | Share | Stands | Missing | Absent | Burn
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -296,6 +321,8 @@ class Rule(msgspec.Struct, frozen=True):
     over: str
     lasts: str = "0m"
     """For how long the condition must hold before it is told (`for` in Prometheus)."""
+    may_lack: bool = False
+    """Nobody may show its metric, and nothing is wrong: there is no replica, for instance."""
 
     @property
     def key(self) -> str:
@@ -311,6 +338,11 @@ class Rule(msgspec.Struct, frozen=True):
 def ratio(window: str) -> str:
     """Return the name of the recorded share of a target that was missed."""
     return f"easypay:target_missed:ratio{window}"
+
+
+def counted(window: str) -> str:
+    """Return the name of the recorded number of requests that a target is about."""
+    return f"easypay:target_counted:increase{window}"
 
 
 def missed(window: str) -> str:

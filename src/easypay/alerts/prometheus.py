@@ -1,10 +1,11 @@
 """Prometheus' rules, made from the table: `easypay alerts rules > easypay.rules.yml`."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
-from easypay.alerts.model import Rule, missed, ratio, seconds
+from easypay.alerts.model import Objective, Rule, counted, grown, missed, ratio, seconds
 from easypay.alerts.table import RULES
 from easypay.alerts.targets import OBJECTIVES, WINDOWS
 
@@ -27,20 +28,27 @@ def annotations_of(rule: Rule) -> dict[str, str]:
     }
 
 
+def _recorded(target: Objective, window: str) -> Iterator[tuple[str, str]]:
+    """Yield what is recorded of a target: each rule uses those before it, so that Prometheus reads
+    a series once for a window."""
+    this = f'{{target="{target.key}"}}'
+    yield counted(window), target.of.promql(window)
+    in_time = target.bad.less
+    if in_time is None:
+        yield missed(window), target.bad.promql(window)
+    else:
+        yield missed(window), f"sum({counted(window)}{this}) - sum({grown(in_time, window)})"
+    yield ratio(window), f"{missed(window)}{this} / {counted(window)}{this}"
+
+
 def document() -> dict[str, Any]:
     """Return the rules file as plain values."""
-    longs = [long for _, long, _, _ in WINDOWS]
-    shorts = [short for _, _, short, _ in WINDOWS]
+    windows = sorted({each for _, *pair, _ in WINDOWS for each in pair}, key=seconds)
     recorded = [
         {"record": name, "expr": expression, "labels": {"target": each.key}}
         for each in OBJECTIVES
-        for name, expression in (
-            *(
-                (ratio(window), f"{each.bad.promql(window)} / {each.of.promql(window)}")
-                for window in sorted({*longs, *shorts}, key=seconds)
-            ),
-            *((missed(window), each.bad.promql(window)) for window in longs),
-        )
+        for window in windows
+        for name, expression in _recorded(each, window)
     ]
     alerts = [
         {

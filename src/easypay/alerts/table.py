@@ -6,7 +6,7 @@ judges by itself, and in the tests that let it fire. docs/monitoring.md says whi
 
 from typing import Final
 
-from easypay.alerts.model import Counts, Level, Missing, Rise, Rule, Select, Share, Stands
+from easypay.alerts.model import Absent, Counts, Level, Missing, Rise, Rule, Select, Share, Stands
 from easypay.alerts.targets import burns
 
 _OPERATIONS: Final = "easypay_payment_operations_total"
@@ -34,6 +34,21 @@ FACTS: Final[tuple[Rule, ...]] = (
         "missing. If "
         "`/readyz` names the database, repair that first.",
         over="`/readyz` answers 200.",
+        may_lack=True,
+    ),
+    Rule(
+        name="EasyPayNoGateway",
+        severity="page",
+        when=Absent(Select("db_client_connection_count")),
+        lasts="1m",
+        summary="no gateway shows its metrics",
+        means="No gateway runs, or whoever judges reads none: then most of the other rules are "
+        "silent, whatever happens.",
+        look="Does `/livez` of a gateway answer? If it does: is the scrape's job called `easypay`, "
+        "and where a worker judges, has it the gateways' `EASYPAY_METRICS_DIR` or their "
+        "`EASYPAY_ALERTS_SCRAPE`?",
+        do="Start a gateway; or correct the scrape or the worker's settings.",
+        over="a gateway's metrics are read.",
     ),
     Rule(
         name="EasyPayDatabaseAway",
@@ -62,6 +77,7 @@ FACTS: Final[tuple[Rule, ...]] = (
         "row locked?",
         do="Repair the database before you stop any gateway.",
         over="the figure is 0; the log says `recorded after retries`.",
+        may_lack=True,
     ),
     Rule(
         name="EasyPayUnknownOutcomes",
@@ -353,6 +369,7 @@ FACTS: Final[tuple[Rule, ...]] = (
         "paused or held up.",
         do="Mend that; a long query on the replica ends by `pg_cancel_backend`.",
         over="`easypay_replica_lag_seconds` is below 0.5.",
+        may_lack=True,
     ),
     Rule(
         name="EasyPayDiskFull",
@@ -380,6 +397,7 @@ FACTS: Final[tuple[Rule, ...]] = (
         do="A proxy of yours: renew it. The processor's: they renew it in time as a rule; ask "
         "them in the last days.",
         over="the figure is above 7 days; connections are renewed within minutes.",
+        may_lack=True,
     ),
     Rule(
         name="EasyPayKeyExpires",

@@ -348,6 +348,8 @@ class Instruments:
             "Readings of an account's books by how they ended.",
             "result",
         )
+        for result in ("done", "failed"):
+            self.reconciliations.add(result, by=0)
 
     def _for_what_runs_out(self, registry: Registry) -> None:
         self.disk_used = registry.gauge(
