@@ -12,7 +12,7 @@ from easypay.batches.claims import LineEnd
 from easypay.db import migrate, partitions
 from easypay.db.embedded import Cluster
 from easypay.payment_details import INTENT_TYPE
-from easypay.payments import duplicates, queue_rows, statements
+from easypay.payments import duplicates, queue_acceptance, statements
 from easypay.payments.begin import FollowUp
 from easypay.payments.model import EDGES, Status
 from harness import Shop, Stack, migrated, new_database, until
@@ -38,7 +38,7 @@ async def test_the_database_has_the_same_status_edges(shared_stack: Stack) -> No
         ("follow_up_intent", FollowUp.__struct_fields__),
         ("recorded_change_3", statements.CHANGE_FIELDS),
         ("duplicate_check", duplicates.CHECK_FIELDS),
-        ("queued_payment", queue_rows.QUEUED_FIELDS),
+        ("queued_payment", queue_acceptance.QUEUED_FIELDS),
         ("ended_line", LineEnd.__struct_fields__),
     ],
 )

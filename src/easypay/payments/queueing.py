@@ -21,7 +21,7 @@ from easypay.errors import (
     TooManyQueued,
     ValidationFailed,
 )
-from easypay.payments import queue_rows, store
+from easypay.payments import queue_acceptance, store
 from easypay.payments.begin import Ask, new_follow_up, new_payment
 from easypay.payments.flows import (
     Payments,
@@ -32,7 +32,8 @@ from easypay.payments.flows import (
     reply_or_operation,
 )
 from easypay.payments.model import Kind, Operation, Payment, State, Status
-from easypay.payments.queue_rows import QueuedPayment
+from easypay.payments.queue_acceptance import QueuedPayment
+from easypay.payments.queue_rows import Link
 from easypay.payments.queued_requests import seal_request
 from easypay.payments.refusals import why_not
 from easypay.payments.requests import AcceptTokenMethod, CreatePayment, StoredPaymentMethod
@@ -87,7 +88,7 @@ class Queueing:
         pool: Any,
         stored: StoredMethods,
         card_fingerprint: Callable[[str], bytes],
-        link: Callable[[], queue_rows.Link | None] = lambda: None,
+        link: Callable[[], Link | None] = lambda: None,
     ) -> None:
         self._room = stored.room
         self._committer = committer
@@ -177,7 +178,7 @@ class Queueing:
         await self._room.take(intent.merchant_id)
         accepted = False
         try:
-            accepted = await queue_rows.enqueue_follow_up(self._pool, intent, self._link())
+            accepted = await queue_acceptance.enqueue_follow_up(self._pool, intent, self._link())
         finally:
             if not accepted:
                 self._room.give_back(intent.merchant_id)

@@ -66,7 +66,7 @@ from easypay.observability.metrics import Instruments
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import Vitals
 from easypay.observability.slow_statements import SlowStatements
-from easypay.payments import queue_rows, search_of_unknown, statements
+from easypay.payments import queue_acceptance, search_of_unknown, statements
 from easypay.payments.chores import (
     Chore,
     chores,
@@ -361,7 +361,7 @@ class Gateway:
             deadline_s=settings.processor_deadline_s,
         )
         self._queueing = Queueing(
-            committer=self._committer(queue_rows.ENQUEUE, opened=False),
+            committer=self._committer(queue_acceptance.ENQUEUE, opened=False),
             payments=self._payments,
             pool=self._clients_pool,
             stored=stored,
