@@ -47,7 +47,8 @@ from easypay.api.http import JSON, encode
 from easypay.api.idempotency import KEY_RULE, MAX_KEY
 from easypay.api.numbered_pages import NumberedPage
 from easypay.api.paging import DEFAULT_LIMIT, EXPAND_PATTERN, MAX_LIMIT, ORDERS, Page
-from easypay.api.routes import ROUTES, TOPICS, Route
+from easypay.api.route_types import Route
+from easypay.api.routes import ROUTES, TOPICS
 from easypay.api.schemas import REF, Schema
 from easypay.api.statistics import BY, INTERVALS
 from easypay.api.waiting import LONGEST_S, WAIT_PATTERN

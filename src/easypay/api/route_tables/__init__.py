@@ -1,0 +1,1 @@
+"""The table of routes, by what the calls are about; `routes.ROUTES` joins the parts."""
