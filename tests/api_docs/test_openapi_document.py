@@ -10,7 +10,8 @@ from openapi_spec_validator import validate
 from easypay.api.docs.pages import GUIDES
 from easypay.api.examples import CALLER, CURSORS, request_examples
 from easypay.api.idempotency import MAX_KEY, check_key
-from easypay.api.openapi import KEY_SCHEMA, document
+from easypay.api.openapi import document
+from easypay.api.openapi_parameters import KEY_SCHEMA
 from easypay.api.routes import ROUTES, TOPICS
 from easypay.errors import IdempotencyKeyInvalid
 from easypay.payments.requests import CreatePayment

@@ -12,7 +12,7 @@ from typing import Any
 import schemathesis
 from schemathesis.generation.meta import coverage_scenario
 
-from easypay.api.openapi import KEY_SCHEMA
+from easypay.api.openapi_parameters import KEY_SCHEMA
 from easypay.api.waiting import WAIT_PATTERN
 
 CURRENCIES = ("JPY", "KWD", "USD")
