@@ -9,7 +9,7 @@ from easypay.api import (
     events,
     payment_filters,
     reconciliation,
-    schemas,
+    schema_words,
     settlements,
 )
 from easypay.api.doc_files import STYLE
@@ -256,25 +256,25 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
     "created_from": (
         "query",
         "Only rows created at or after this time (RFC 3339).",
-        {"type": "string", **schemas.MOMENT},
+        {"type": "string", **schema_words.MOMENT},
         "2026-11-01T00:00:00Z",
     ),
     "created_to": (
         "query",
         "Only rows created before this time (RFC 3339).",
-        {"type": "string", **schemas.MOMENT},
+        {"type": "string", **schema_words.MOMENT},
         "2026-12-01T00:00:00Z",
     ),
     "from": (
         "query",
         "The beginning (RFC 3339). By default 30 days before `to`.",
-        {"type": "string", **schemas.MOMENT},
+        {"type": "string", **schema_words.MOMENT},
         "2026-11-01T00:00:00Z",
     ),
     "to": (
         "query",
         "The end, which does not belong to it (RFC 3339). By default now.",
-        {"type": "string", **schemas.MOMENT},
+        {"type": "string", **schema_words.MOMENT},
         "2026-12-01T00:00:00Z",
     ),
     "interval": (

@@ -12,7 +12,7 @@ from easypay.api.examples import Example, Examples
 from easypay.api.http import JSON, encode
 from easypay.api.route_types import Route
 from easypay.api.routes import ROUTES
-from easypay.api.schemas import REF
+from easypay.api.schema_words import REF
 from easypay.errors import EasyPayError
 from easypay.problem_table import PROBLEMS
 from easypay.problems import MEDIA_TYPE

@@ -7,7 +7,8 @@ from html import escape
 from typing import Any, Final
 
 from easypay.api.doc_files import SCRIPT, STYLE
-from easypay.api.schemas import REF, Schema
+from easypay.api.schema_words import REF
+from easypay.api.schemas import Schema
 
 _TOKEN: Final = re.compile(
     r'(?P<key>"(?:\\.|[^"\\])*")(?=\s*:)|(?P<text>"(?:\\.|[^"\\])*")'

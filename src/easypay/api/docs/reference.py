@@ -10,7 +10,8 @@ from easypay.api.docs.markup import code_block, fields, folded, json_block, pros
 from easypay.api.example_problems import example_of
 from easypay.api.openapi import document
 from easypay.api.retry_advice import KEPT, REPEAT, problems, row_of
-from easypay.api.schemas import REF, Schema
+from easypay.api.schema_words import REF
+from easypay.api.schemas import Schema
 from easypay.problem_table import Row
 
 _VARIABLES: Final = {
