@@ -25,10 +25,9 @@ from easypay.webhooks.addresses import AllowedNames
 from easypay.webhooks.delivery import MOST, Deliverer
 from easypay.webhooks.queue import DELIVERIES
 from easypay.worker.batches import Batches
-from easypay.worker.erasures import Erasures
-from easypay.worker.notifications import Notifications
+from easypay.worker.customers import erasures, stored_methods
+from easypay.worker.notifications import notifications
 from easypay.worker.queued_payments import QueuedPayments
-from easypay.worker.stored_methods import StoredMethods
 
 
 class Parts(NamedTuple):
@@ -91,8 +90,8 @@ def _deliveries(parts: Parts, ended: EndWatcher) -> Loop:
 LISTS: Final[tuple[Listed, ...]] = (
     Listed("webhooks", DELIVERIES, _deliveries),
     Listed("queued payments", QUEUED, QueuedPayments),
-    Listed("stored payment methods", VAULT_WORK, StoredMethods),
+    Listed("stored payment methods", VAULT_WORK, stored_methods),
     Listed("batches", GROUPS, Batches),
-    Listed("erasures", ERASURES, Erasures),
-    Listed("notifications", NOTIFICATIONS, Notifications),
+    Listed("erasures", ERASURES, erasures),
+    Listed("notifications", NOTIFICATIONS, notifications),
 )

@@ -21,8 +21,8 @@ from easypay.customers import store
 from easypay.customers.model import Asked, CustomerFields
 from easypay.mode import Mode
 from easypay.settings import Settings
+from easypay.worker.customers import stored_methods
 from easypay.worker.process import parts_of
-from easypay.worker.stored_methods import StoredMethods
 from faults.seeds.plan import SHOPS, Happening
 from faults.seeds.world import SETTINGS, World
 from harness import card
@@ -148,7 +148,7 @@ class Mending:
         environment = {f"EASYPAY_{name.upper()}": value for name, value in settings.items()}
         with mock.patch.dict(os.environ, environment):
             self._parts = await parts_of(Settings())
-        self._loop = StoredMethods(self._parts, lambda _: None)
+        self._loop = stored_methods(self._parts, lambda _: None)
         self._running = asyncio.create_task(self._loop.run())
         return self
 
