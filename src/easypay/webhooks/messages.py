@@ -53,19 +53,9 @@ class OtherMessage(msgspec.Struct, frozen=True, gc=False):
     data: msgspec.Raw
 
 
-class ShownEvent(msgspec.Struct, frozen=True, gc=False):
+class ShownEvent(FeedEventView, frozen=True, gc=False):
     """An event as `GET /events` shows it, whose payment is kept as it is written there."""
 
-    id: str
-    type: str
-    api_version: str
-    mode: str
-    payment_id: str | None
-    operation_id: str | None
-    status: str | None
-    amount: int | None
-    currency: str | None
-    created_at: str
     data: msgspec.Raw
 
 
@@ -135,7 +125,7 @@ def other_body(event_type: str, event_id: UUID, mode: str, data: str) -> bytes:
     )
 
 
-def payment_body(event: FeedEventView | ShownEvent) -> bytes:
+def payment_body(event: FeedEventView) -> bytes:
     """Return the body of the message about an event of the feed, at most `MOST_BYTES` long."""
     if event.payment_id is None:
         return _other_event_body(event)
@@ -158,7 +148,7 @@ def payment_body(event: FeedEventView | ShownEvent) -> bytes:
     return msgspec.json.encode(msgspec.structs.replace(message, data=None))
 
 
-def _other_event_body(event: FeedEventView | ShownEvent) -> bytes:
+def _other_event_body(event: FeedEventView) -> bytes:
     """Return the body of the message about an event of no payment."""
     message = OtherMessage(
         type=event.type,
