@@ -1,17 +1,14 @@
 """The findings of a run: as tables for people, and as JSON for comparison."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
-from easypay_bench import performance_page
 from easypay_bench.caching.bars import Findings, rows
 from easypay_bench.performance_bars import finite, percentile
+from easypay_bench.tables import table
 
 
 def as_data(found: Findings) -> dict[str, Any]:
@@ -20,16 +17,6 @@ def as_data(found: Findings) -> dict[str, Any]:
     data["rows"] = msgspec.to_builtins(list(rows(found)))
     found_data: dict[str, Any] = finite(data)
     return found_data
-
-
-def as_json(found: Findings) -> str:
-    """Return the findings as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(as_data(found)), indent=1).decode() + "\n"
-
-
-def save(found: Findings) -> Iterator[Path]:
-    """Write the findings to a file, and renew the page of figures. Yields what was written."""
-    return performance_page.save(found.machine, "cache", as_json(found))
 
 
 def show(found: Findings, console: Console) -> None:
@@ -85,13 +72,3 @@ def show(found: Findings, console: Console) -> None:
         "Ratios of rounds that followed each other; the median is between the two with 95 %.",
         style="dim",
     )
-
-
-def table(title: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
-    """Return a table for the terminal."""
-    table = Table(title=title, title_justify="left")
-    for number, name in enumerate(head):
-        table.add_column(name, no_wrap=number == 0)
-    for line in lines:
-        table.add_row(*line)
-    return table

@@ -11,57 +11,36 @@ next run uses them again.
 
 import argparse
 import shutil
-import signal
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
 from typing import Final
 
 import msgspec
-from rich.console import Console
 
-from easypay.db.postgres_binaries import ClusterError
 from easypay.errors import EasyPayError
+from easypay_bench import benchmark_command
+from easypay_bench.benchmark_command import Say
 from easypay_bench.finding import measure, report
+from easypay_bench.finding.bars import Findings
 from easypay_bench.finding.databases import NotEnoughRoom
-from easypay_bench.http_calls import StackFailed
-from easypay_bench.load import LoadFailed
-from easypay_bench.performance_page import PAGE, RESULTS
 
 QUICK: Final = 100_000
-CANNOT: Final = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and exit with the status above."""
     options = _parser().parse_args(arguments)
-    # As with Ctrl-C, every started program is stopped on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    console = Console(width=None if sys.stdout.isatty() else 150)
     plan = measure.quick(options.payments or QUICK) if options.quick else measure.Plan()
     if options.payments:
         plan = msgspec.structs.replace(plan, payments=options.payments)
-    began = perf_counter()
 
-    def say(line: str) -> None:
-        minutes, seconds = divmod(int(perf_counter() - began), 60)
-        console.print(f"{minutes:3}:{seconds:02}  {line}", style="dim", highlight=False)
-
-    try:
+    def everything(say: Say) -> Findings:
         with _directory(options.data, keep=options.keep) as directory:
-            found = measure.everything(plan, directory, say)
-    except (StackFailed, LoadFailed, ClusterError, NotEnoughRoom, EasyPayError) as error:
-        sys.stderr.write(f"bench-find: {error}\n")
-        sys.exit(CANNOT)
-    report.show(found, console)
-    if options.json:
-        options.json.write_text(report.as_json(found))
-    if options.save:
-        for path in report.save(found):
-            console.print(f"written: {path}", highlight=False)
+            return measure.everything(plan, directory, say)
+
+    benchmark_command.run("find", report, options, everything, NotEnoughRoom, EasyPayError)
 
 
 @contextmanager
@@ -89,11 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--data", type=Path, metavar="DIR", help="for the databases (default: a temporary one)")
     option("--keep", action="store_true", help="leave them in DIR; the next run uses them again")
     option("--quick", action="store_true", help="few payments and questions: does it work?")
-    option("--json", type=Path, metavar="FILE", help="also write the findings to this file")
-    option(
-        "--save", action="store_true",
-        help=f"also write them under {RESULTS}, and renew {PAGE}",
-    )  # fmt: skip
+    benchmark_command.add_outputs(parser)
     return parser
 
 

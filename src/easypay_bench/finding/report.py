@@ -1,16 +1,15 @@
 """The findings of a run: as tables for people, and as JSON for comparison."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from easypay_bench import performance_page
 from easypay_bench.finding.bars import Findings, Row, other_rows, question_rows, rows
 from easypay_bench.performance_bars import finite
+from easypay_bench.tables import table
 
 
 def as_data(found: Findings) -> dict[str, Any]:
@@ -21,16 +20,6 @@ def as_data(found: Findings) -> dict[str, Any]:
     data["rows"] = msgspec.to_builtins(rows(found))
     found_data: dict[str, Any] = finite(data)
     return found_data
-
-
-def as_json(found: Findings) -> str:
-    """Return the findings as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(as_data(found)), indent=1).decode() + "\n"
-
-
-def save(found: Findings) -> Iterator[Path]:
-    """Write the findings to a file, and renew the page of figures. Yields what was written."""
-    return performance_page.save(found.machine, "find", as_json(found))
 
 
 def show(found: Findings, console: Console) -> None:
@@ -55,7 +44,7 @@ def show(found: Findings, console: Console) -> None:
 
 
 def _databases(found: Findings) -> Table:
-    return _table(
+    return table(
         "Databases",
         ("payments", "months", "seed s", "events", "numbered and folded s", "added up s",
          "bytes per payment"),
@@ -75,7 +64,7 @@ def _databases(found: Findings) -> Table:
 
 
 def _questions(found: Findings) -> Table:
-    return _table(
+    return table(
         "Questions. Times in ms; pages of 8 KiB; how many times more with more rows and months",
         ("question", "p50", "p99", "pages", "most", "rows", "rows, pages", "months",
          "months, pages", ""),
@@ -104,7 +93,7 @@ def _together(its_rows: Sequence[Row]) -> str:
 
 def _others(found: Findings) -> Table:
     colours = {"ok": "[green]ok[/]", "missed": "[red]missed[/]"}
-    return _table(
+    return table(
         "Bars",
         ("what", "wanted", "here", ""),
         [
@@ -117,15 +106,6 @@ def _others(found: Findings) -> Table:
             for row in other_rows(found)
         ],
     )
-
-
-def _table(title: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for number, name in enumerate(head):
-        table.add_column(name, no_wrap=number == 0)
-    for line in lines:
-        table.add_row(*line)
-    return table
 
 
 def _n(figure: float | None) -> str:

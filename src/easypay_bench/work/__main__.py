@@ -14,48 +14,19 @@ printed and never judged: the exit status is 0 if everything could be measured, 
 """
 
 import argparse
-import signal
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from time import perf_counter
-from typing import Final
 
 import msgspec
-from rich.console import Console
 
-from easypay.db.postgres_binaries import ClusterError
-from easypay_bench.http_calls import StackFailed
-from easypay_bench.load import LoadFailed
-from easypay_bench.performance_page import PAGE, RESULTS
+from easypay_bench import benchmark_command
 from easypay_bench.work import measure, report
-
-CANNOT: Final = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and exit with the status above."""
     options = _parser().parse_args(arguments)
-    # As with Ctrl-C, every started program is stopped on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    began = perf_counter()
-
-    def say(line: str) -> None:
-        minutes, seconds = divmod(int(perf_counter() - began), 60)
-        console.print(f"{minutes:3}:{seconds:02}  {line}", style="dim", highlight=False)
-
-    try:
-        found = measure.everything(_plan(options), say)
-    except (StackFailed, LoadFailed, ClusterError) as error:
-        sys.stderr.write(f"bench-work: {error}\n")
-        sys.exit(CANNOT)
-    report.show(found, console)
-    if options.json:
-        options.json.write_text(report.as_json(found))
-    if options.save:
-        for path in report.save(found):
-            console.print(f"written: {path}", highlight=False)
+    plan = _plan(options)
+    benchmark_command.run("work", report, options, lambda say: measure.everything(plan, say))
 
 
 def _plan(options: argparse.Namespace) -> measure.Plan:
@@ -102,11 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--base", metavar="COMMIT", help="compare the ordinary path with that of a commit")
     option("--pairs", type=int, help=f"how often to compare it (default: {default.pairs})")
     option("--quick", action="store_true", help="one short round: does it work?")
-    option("--json", type=Path, metavar="FILE", help="also write the findings to this file")
-    option(
-        "--save", action="store_true",
-        help=f"also write them under {RESULTS}, and renew {PAGE}",
-    )  # fmt: skip
+    benchmark_command.add_outputs(parser)
     return parser
 
 

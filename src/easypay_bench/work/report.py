@@ -1,15 +1,12 @@
 """The findings of a run: as tables for people, and as JSON for comparison."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from rich.console import Console
 
-from easypay_bench import performance_page
-from easypay_bench.caching.report import table
 from easypay_bench.performance_bars import finite, per_payment_us, percentile, spread
+from easypay_bench.tables import table
 from easypay_bench.work.bars import Findings, Told, rows
 
 
@@ -24,16 +21,6 @@ def as_data(found: Findings) -> dict[str, Any]:
     data["rows"] = msgspec.to_builtins(list(rows(found)))
     found_data: dict[str, Any] = finite(data)
     return found_data
-
-
-def as_json(found: Findings) -> str:
-    """Return the findings as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(as_data(found)), indent=1).decode() + "\n"
-
-
-def save(found: Findings) -> Iterator[Path]:
-    """Write the findings to a file, and renew the page of figures. Yields what was written."""
-    return performance_page.save(found.machine, "work", as_json(found))
 
 
 def show(found: Findings, console: Console) -> None:
