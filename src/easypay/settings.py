@@ -5,72 +5,20 @@ A gateway reads nothing else from the environment. `data_dir.Environment` has th
 """
 
 import shlex
-from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from easypay import addresses
+
 QUESTION_CONNECTIONS = 2
-WORKER_POOL_SIZE = 4
 """Connections of one process for statistics, which need a transaction of their own."""
-_CACHE_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "sentinel", "cluster")
+WORKER_POOL_SIZE = 4
 SANDBOX_URL = "https://apitest.authorize.net/xml/v1/request.api"
 PRODUCTION_URL = "https://api.authorize.net/xml/v1/request.api"
-
-
-def host_and_port(text: str) -> tuple[str, int]:
-    """`127.0.0.1:9464`, `[::1]:9464` or `localhost:9464`. Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    name = host.removeprefix("[").removesuffix("]")
-    if not colon or not name or (":" in name) != host.startswith("["):
-        raise ValueError("use host:port, such as 127.0.0.1:9464")
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65_536):
-        raise ValueError("the port is a number from 1 to 65535")
-    return name, int(port)
-
-
-def resolver_address(text: str) -> tuple[str, int]:
-    """`10.0.0.2`, `10.0.0.2:5353`, `::1` or `[::1]:5353`; the port is 53. Raises ValueError."""
-    try:
-        return str(ip_address(text)), 53
-    except ValueError:
-        host, port = host_and_port(text)
-        return str(ip_address(host)), port
-
-
-def web_address(text: str) -> str:
-    """Return an address to which payments can be sent. Raises ValueError."""
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a bad port, or half a bracket
-        good = False
-    if not (good and text.isascii() and " " not in text):
-        raise ValueError(f"{text!r} is no address: use https://host/path or https://host:port/path")
-    return text
-
-
-def headers_of(text: str) -> dict[str, str]:
-    """Return `Authorization=ApiKey abc,x-tenant=1` as headers; `%20` is a space, as in
-    OTEL_EXPORTER_OTLP_HEADERS. Raises ValueError."""
-    found = {}
-    for part in text.split(","):
-        name, equals, value = part.partition("=")
-        name, value = name.strip(), unquote(value.strip())
-        good = name.replace("-", "").isalnum() and value.isprintable() and (name + value).isascii()
-        if not (equals and good):
-            raise ValueError("use name=value, separated by commas")
-        found[name] = value
-    return found
-
-
-def addresses(named: Iterable[str]) -> dict[str, str]:
-    """`other.test=https://test.example/` as a name and a URL."""
-    return {name: url for name, _, url in (each.partition("=") for each in named)}
 
 
 class Settings(BaseSettings):
@@ -534,18 +482,7 @@ class Settings(BaseSettings):
     def _is_one_server(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None or not value.get_secret_value():
             return None
-        parts = urlsplit(value.get_secret_value())
-        hosts = parse_qs(parts.query).get("host", [""])[0]
-        if "," in parts.netloc.rpartition("@")[2] or "," in hosts:
-            raise ValueError("name one server: how far behind it is says nothing about another")
-        return value
-
-    @field_validator("processor_resolver")
-    @classmethod
-    def _is_an_ip_address(cls, value: str | None) -> str | None:
-        if not value:
-            return None
-        resolver_address(value)
+        addresses.check_one_server(value.get_secret_value())
         return value
 
     @field_validator("cache_url")
@@ -553,8 +490,7 @@ class Settings(BaseSettings):
     def _names_a_cache(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None or not value.get_secret_value():
             return None
-        if value.get_secret_value().partition("://")[0] not in _CACHE_SCHEMES:
-            raise ValueError(f"begin with one of {', '.join(_CACHE_SCHEMES)}, then ://")
+        addresses.check_cache(value.get_secret_value())
         return value
 
     @field_validator("alerts_webhook", "alerts_smtp", "alerts_command", mode="before")
@@ -566,21 +502,19 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_web_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            web_address(value.get_secret_value())
+            addresses.web_address(value.get_secret_value())
         return value
 
     @field_validator("alerts_scrape")
     @classmethod
     def _are_web_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(web_address(each) for each in value)
+        return tuple(addresses.web_address(each) for each in value)
 
     @field_validator("alerts_smtp")
     @classmethod
     def _is_a_mail_server(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            parts = urlsplit(value.get_secret_value())
-            if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
-                raise ValueError("use smtp://host:port or smtps://host:port")
+            addresses.check_mail_server(value.get_secret_value())
         return value
 
     @field_validator("alerts_mail_to")
@@ -595,41 +529,39 @@ class Settings(BaseSettings):
     def _is_a_command(cls, value: str | None) -> str | None:
         return value if value is None or shlex.split(value) else None
 
-    @field_validator("metrics_listen")
+    @field_validator("metrics_listen", "processor_resolver")
     @classmethod
-    def _is_an_address(cls, value: str | None) -> str | None:
+    def _is_an_address(cls, value: str | None, info: ValidationInfo) -> str | None:
         if not value:
             return None
-        host_and_port(value)
+        listens = info.field_name == "metrics_listen"
+        (addresses.host_and_port if listens else addresses.resolver_address)(value)
         return value
 
     @field_validator("traces_url")
     @classmethod
     def _is_a_collector(cls, value: str | None) -> str | None:
-        return web_address(value) if value else None
+        return addresses.web_address(value) if value else None
 
     @field_validator("traces_headers")
     @classmethod
     def _are_headers(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None or not value.get_secret_value():
             return None
-        headers_of(value.get_secret_value())
+        addresses.headers_of(value.get_secret_value())
         return value
 
     @field_validator("authorize_net_test_url", "authorize_net_live_url")
     @classmethod
     def _leads_to_a_host(cls, value: str, info: ValidationInfo) -> str:
         default = PRODUCTION_URL if info.field_name == "authorize_net_live_url" else SANDBOX_URL
-        return web_address(value or default)
+        return addresses.web_address(value or default)
 
     @field_validator("processor_urls")
     @classmethod
     def _are_named_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for each in value:
-            name, equals, url = each.partition("=")
-            if not equals or "." not in name or not url.startswith(("http://", "https://")):
-                raise ValueError("use name.mode=URL, such as other.test=https://test.example/")
-            web_address(url)
+            addresses.check_named(each)
         return value
 
     @property
@@ -638,15 +570,14 @@ class Settings(BaseSettings):
         return {
             "authorize_net.test": self.authorize_net_test_url,
             "authorize_net.live": self.authorize_net_live_url,
-            **addresses(self.processor_urls),
+            **addresses.by_name(self.processor_urls),
         }
 
     @property
     def resolver(self) -> tuple[str, int] | None:
         """Address and port of the resolver that is set."""
-        return (
-            None if self.processor_resolver is None else resolver_address(self.processor_resolver)
-        )
+        given = self.processor_resolver
+        return None if given is None else addresses.resolver_address(given)
 
     @property
     def batches_kept_days(self) -> int:

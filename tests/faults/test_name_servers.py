@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from dns_server import Records, dns_serving
+from easypay.addresses import resolver_address
 from easypay.db.embedded import Cluster
-from easypay.settings import resolver_address
 from harness import QUICK, Simulator, audit, stack_over, until
 from harness.metrics import counted
 

@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from easypay import ids
+from easypay.addresses import headers_of
 from easypay.api.http import Request
 from easypay.api.observer import RequestObserver
 from easypay.api.traced_requests import TracedRequests
@@ -24,7 +25,7 @@ from easypay.observability.tracing.attributes import ATTRIBUTES, fits
 from easypay.observability.tracing.recorder import Traces
 from easypay.observability.tracing.sampling import MOST_KEPT_A_SECOND, Sampler
 from easypay.observability.tracing.spans import MOST_MARKS, Asked, Called, outcome_is_bad, spans_of
-from easypay.settings import Settings, headers_of
+from easypay.settings import Settings
 from easypay_bench import targets
 from harness import ENCRYPTION_KEY
 from tracing.intake import Intake, taking

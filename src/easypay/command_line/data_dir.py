@@ -18,6 +18,8 @@ from urllib.parse import quote
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from easypay import addresses
+
 LONGEST_LOG: Final = 16 * 1024 * 1024
 """Bytes. A longer log is renamed (`.1`) at the next start."""
 
@@ -194,10 +196,8 @@ class DataDirectory:
     def processor_addresses(self) -> dict[str, str]:
         """Return the addresses that replace the processors' own, by `name.mode`: the environment's,
         and the simulator's if one runs here."""
-        from easypay.settings import addresses
-
         environment = Environment()
-        found = addresses(
+        found = addresses.by_name(
             each.strip() for each in environment.processor_urls.split(",") if each.strip()
         )
         if environment.authorize_net_live_url:

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from easypay.settings import host_and_port
+from easypay.addresses import host_and_port
 
 LONGEST_HEAD: Final = 8192
 HEAD_WITHIN_S: Final = 5.0

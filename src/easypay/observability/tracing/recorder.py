@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from easypay import __version__, ids
+from easypay.addresses import headers_of
 from easypay.clock import stopwatch
 from easypay.db.group_commit import Entry, GroupCommitter
 from easypay.observability.metrics import Instruments
@@ -31,7 +32,7 @@ from easypay.observability.tracing.spans import (
     outcome_is_bad,
     spans_of,
 )
-from easypay.settings import Settings, headers_of
+from easypay.settings import Settings
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
