@@ -14,33 +14,23 @@ from starlette.types import Receive, Scope, Send
 from easypay import failpoints
 from easypay.api.admin import AdminApi
 from easypay.api.batches import BatchesApi
-from easypay.api.batches import Limits as BatchLimits
 from easypay.api.cached_reads import CachedReads
 from easypay.api.customers import CustomersApi
 from easypay.api.events import EventsApi
 from easypay.api.exports import ExportsApi
-from easypay.api.exports import Limits as ExportLimits
 from easypay.api.notifications import NotificationsApi
 from easypay.api.observer import RequestObserver
-from easypay.api.paging import Cursors
 from easypay.api.payments import PaymentsApi
 from easypay.api.profiles import ProfilesApi
 from easypay.api.reading import ReadingApi
-from easypay.api.reconciliation import ReconciliationApi
 from easypay.api.repeats import Repeats
 from easypay.api.routing import build_router
-from easypay.api.settlements import SettlementsApi
-from easypay.api.statistics import StatisticsApi
 from easypay.api.system import SystemApi
-from easypay.api.webhooks import WebhooksApi
 from easypay.cache.caches import Caches
 from easypay.cache.feed_follower import FeedFollower
 from easypay.cache.shared import SharedCache
 from easypay.clock import monotonic
-from easypay.compaction import run as compaction
-from easypay.compaction.compact import Done
 from easypay.customers.erasure import Eraser
-from easypay.customers.expiring import tell_of_expiring
 from easypay.customers.flows import Customers
 from easypay.customers.vault_calls import VaultCalls, vaults_of
 from easypay.db import connection_budget, partitions, set_back
@@ -67,13 +57,7 @@ from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import Vitals
 from easypay.observability.slow_statements import SlowStatements
 from easypay.payments import queue_acceptance, search_of_unknown, statements
-from easypay.payments.chores import (
-    Chore,
-    chores,
-    keep_doing,
-    make_months_at_start,
-    sign_of_life,
-)
+from easypay.payments.chores import make_months_at_start
 from easypay.payments.duplicates import BEGIN_CHECKED, DuplicateChecks
 from easypay.payments.feed_fold import PAYMENTS
 from easypay.payments.flows import Payments
@@ -90,7 +74,7 @@ from easypay.payments.stored_methods import LOOK_UP, StoredMethods
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.processors.integration import Integration
 from easypay.processors.registry import installed
-from easypay.server import caching, watching
+from easypay.server import caching, gateway_chores, handlers, watching
 from easypay.server.background import kept_running
 from easypay.server.traces import observed_by, processors_of, traces_of
 from easypay.settings import QUESTION_CONNECTIONS, Settings
@@ -101,9 +85,9 @@ _LANE_S_OF_PATIENCE: Final = 0.8
 _OF_NEAR_BYTES: Final = 8
 """Requests that come again may take this part of the near cache's bytes, beside it."""
 _CLOSE_S: Final = 1.0
+"""The longest that a stop waits for the background tasks, and for the pool to close."""
 _TELL_S: Final = 1.0
 """How long a stop waits until the shared cache knows of the last changes."""
-"""The longest that a stop waits for the background tasks, and for the pool to close."""
 
 
 class Gateway:
@@ -220,18 +204,16 @@ class Gateway:
         for lane in self._lanes:
             await lane.open()
         self._tasks = [
-            *(
-                asyncio.create_task(kept_running(name, run))
-                for name, run in (
-                    ("the API key watcher", self._directory.watch),
-                    ("the resolver", resolver.run),
-                    ("the feed", self._feed.run),
-                    ("the process metrics", vitals.run),
-                    *([("the watch of the replica", self._replica.run)] if self._replica else ()),
-                )
-            ),
-            *(asyncio.create_task(keep_doing(chore)) for chore in self._chores()),
+            asyncio.create_task(kept_running(name, run))
+            for name, run in (
+                ("the API key watcher", self._directory.watch),
+                ("the resolver", resolver.run),
+                ("the feed", self._feed.run),
+                ("the process metrics", vitals.run),
+                *([("the watch of the replica", self._replica.run)] if self._replica else ()),
+            )
         ]
+        self._tasks += gateway_chores.start(settings, self._pool, self._months, self._instruments)
         if self._teller is not None:
             self._telling = asyncio.create_task(kept_running("the caches", self._teller.run))
         if settings.metrics_listen:
@@ -438,10 +420,14 @@ class Gateway:
         settings = self.settings
         admin_key = settings.admin_key
         admin_digest = None if admin_key is None else digest_of(admin_key.get_secret_value())
-        self._exports = self._build_exports()
+        shared = handlers.Shared(
+            *(settings, self._instruments, vault, self._directory),
+            *(self._clients_pool, self._places, self._months),
+        )
+        self._exports = handlers.exports_api(shared)
         self._customers = self._build_customers()
-        self._events = self._build_events(vault)
-        self._batches = self._build_batches(vault)
+        self._events = handlers.events_api(shared)
+        self._batches = handlers.batches_api(shared)
         self._profiles = ProfilesApi(
             admin_digest=admin_digest,
             longest_s=settings.profile_longest_s,
@@ -457,7 +443,16 @@ class Gateway:
                 fingerprinting=keyed_digest(vault.derive("request fingerprint")),
                 unknown_retry_s=settings.unknown_first_inquiry_s,
             ),
-            **self._build_reading_apis(vault),
+            "reading": ReadingApi(
+                directory=self._directory,
+                places=self._places,
+                payments=self._payments,
+                months=self._months,
+                cursors=shared.cursors,
+                key_days=settings.idempotency_key_days,
+                is_draining=lambda: self.draining,
+            ),
+            **handlers.other_apis(shared),
             "exports": self._exports,
             "events": self._events,
             "batches": self._batches,
@@ -474,53 +469,17 @@ class Gateway:
                 eraser=self._build_eraser(),
                 directory=self._directory,
                 pool=self._clients_pool,
-                cursors=Cursors(vault.derive("cursors")),
+                cursors=shared.cursors,
                 fingerprinting=keyed_digest(vault.derive("request fingerprint")),
                 card_fingerprint=keyed_digest(vault.derive("card fingerprint")),
             ),
-            "reconciliation": ReconciliationApi(
-                directory=self._directory,
-                pool=self._clients_pool,
-                cursors=Cursors(vault.derive("cursors")),
-            ),
             "notifications": self._build_notifications(vault, integrations),
-            "webhooks": WebhooksApi(
-                directory=self._directory,
-                pool=self._clients_pool,
-                vault=vault,
-                cursors=Cursors(vault.derive("cursors")),
-                private=settings.webhook_private_networks,
-            ),
             "system": SystemApi(
                 is_ready=self._why_not_ready,
                 metrics=self._metrics_text,
                 admin_digest=admin_digest,
             ),
         }
-
-    def _build_reading_apis(self, vault: Vault) -> dict[str, object]:
-        """Return the objects whose handlers only read, by their name in ROUTES."""
-        where: dict[str, Any] = {"directory": self._directory, "places": self._places}
-        return {
-            "settlements": SettlementsApi(**where),
-            "statistics": StatisticsApi(**where, months=self._months),
-            "reading": ReadingApi(
-                **where,
-                payments=self._payments,
-                months=self._months,
-                cursors=Cursors(vault.derive("cursors")),
-                key_days=self.settings.idempotency_key_days,
-                is_draining=lambda: self.draining,
-            ),
-        }
-
-    def _build_events(self, vault: Vault) -> EventsApi:
-        return EventsApi(
-            directory=self._directory,
-            reading=self._places.primary.reading,
-            cursors=Cursors(vault.derive("cursors")),
-            at_once=self.settings.database_reading_connections,
-        )
 
     def _build_notifications(
         self, vault: Vault, integrations: Mapping[str, Integration]
@@ -529,42 +488,6 @@ class Gateway:
             signers=Signers(self._clients_pool, vault, integrations, self._directory),
             committer=self._committer(STORE_NOTIFICATIONS, opened=False, lanes=1),
             counted=self._instruments.notifications.add,
-        )
-
-    def _build_batches(self, vault: Vault) -> BatchesApi:
-        settings = self.settings
-        return BatchesApi(
-            directory=self._directory,
-            pool=self._clients_pool,
-            vault=vault,
-            cursors=Cursors(vault.derive("cursors")),
-            limits=BatchLimits(
-                most_bytes=settings.batch_max_bytes,
-                most_lines=settings.batch_max_lines,
-                of_merchant=settings.batch_uploads_per_merchant,
-                within_s=settings.batch_upload_timeout_s,
-            ),
-        )
-
-    def _build_exports(self) -> ExportsApi:
-        settings, instruments = self.settings, self._instruments
-
-        def ended(how: str, rows: int) -> None:
-            instruments.exports.add(how)
-            instruments.export_rows.add(by=rows)
-
-        return ExportsApi(
-            directory=self._directory,
-            places=self._places,
-            limits=ExportLimits(
-                at_once=settings.exports,
-                of_merchant=settings.exports_per_merchant,
-                longest_s=settings.export_timeout_s,
-                stall_s=settings.export_stall_s,
-                share=settings.export_share,
-            ),
-            running=instruments.exports_running.set,
-            ended=ended,
         )
 
     async def _stop(self) -> None:
@@ -648,34 +571,6 @@ class Gateway:
         if self.draining:
             return "draining"
         return await self._readiness.why_not()
-
-    def _chores(self) -> list[Chore]:
-        settings = self.settings
-        return [
-            *chores(
-                self._pool,
-                self._months,
-                months_ahead=settings.partitions_ahead_months,
-                key_days=settings.idempotency_key_days,
-                customer_event_days=settings.customer_event_days,
-            ),
-            compaction.chore(
-                self._pool,
-                settings.database_url.get_secret_value(),
-                key_days=settings.idempotency_key_days,
-                watcher=self._watch_compaction,
-            ),
-            Chore("telling of cards that expire soon", self._tell_of_expiring, 86_400, 600),
-            sign_of_life(self._pool),
-        ]
-
-    async def _tell_of_expiring(self) -> None:
-        async with self._pool.acquire() as connection:
-            await tell_of_expiring(connection)
-
-    def _watch_compaction(self, done: Done) -> None:
-        self._instruments.compacted.add()
-        self._instruments.compaction_saved.add(by=done.bytes_before - done.bytes_after)
 
 
 def _spare_the_collector() -> None:
