@@ -9,6 +9,7 @@ might be an answer to another command.
 """
 
 import asyncio
+import logging
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ import hiredis
 from easypay.cache.announced import Announced
 from easypay.cache.url import Address, CacheUrl
 from easypay.clock import monotonic
+
+log = logging.getLogger(__name__)
 
 _MOST_WAITING: Final = 2_000
 """Commands without an answer. More would not be answered in time anyway."""
@@ -101,7 +104,7 @@ class Connection(asyncio.Protocol):
                     future, self.known_at = self._waiting.popleft()
                     if not future.done():
                         future.set_result(answer)
-        except Exception as error:  # noqa: BLE001 - nothing that it sends may stop this process
+        except Exception as error:  # noqa: BLE001 - whatever the reader makes of what was sent
             self.drop(f"what it answered is not the protocol: {error}")
             return
         if self._unfinished > _MOST_BUFFERED:
@@ -113,8 +116,15 @@ class Connection(asyncio.Protocol):
         self._fail("the connection was lost" if exc is None else f"the connection was lost: {exc}")
 
     def _pushed(self, message: Sequence[Any]) -> None:
-        if message[0] == b"invalidate":
-            self._invalidated(message[1])
+        if message[0] != b"invalidate":
+            return
+        keys = message[1]
+        try:
+            self._invalidated(keys)
+        except Exception:
+            # What was not forgotten must not be used, and without a connection nothing is.
+            log.exception("what the shared cache tells cannot be followed")
+            self.drop("what it tells cannot be followed")
 
     def _fail(self, why: str) -> None:
         self.known_at = _NEVER
