@@ -23,7 +23,7 @@ import asyncpg
 
 from easypay.clock import monotonic
 from easypay.db.connections import Wanted
-from easypay.db.failures import CannotConnect
+from easypay.db.failures import CannotConnect, is_passing
 from easypay.db.reading import Reading
 from easypay.db.replica import PRIMARY_POSITION, REPLICA_POSITION, Replica, ReplicaLost
 from easypay.db.shared_reads import SharedReads
@@ -155,7 +155,9 @@ class ReadPlaces:
             return UNKNOWN
         try:
             return await place.position()
-        except Exception:  # noqa: BLE001 - then the next page is read from the primary
+        except Exception as error:
+            if not is_passing(error):
+                log.warning("how much of the log a page has seen is not known", exc_info=error)
             return UNKNOWN
 
     async def _has(self, replica: ReadPlace, position: int) -> bool:
