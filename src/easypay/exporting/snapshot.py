@@ -9,16 +9,20 @@ export has a time limit, which the server keeps too.
 """
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from easypay import ids
 from easypay.db.connections import SESSION, Connector, Wanted
+from easypay.db.failures import is_passing
 from easypay.db.partitions import attached, month_start
 from easypay.db.pooler import DropsOnCancel
 from easypay.exporting import statement
 from easypay.payments.lists import Span
+
+log = logging.getLogger(__name__)
 
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 4.0
@@ -142,7 +146,13 @@ class Snapshot:
             async with asyncio.timeout(_CLOSE_S):
                 await self._transaction.rollback()
                 await self.connection.close()
-        except Exception:  # noqa: BLE001 - nothing was written, so nothing can be lost
+        except Exception as error:
+            log.warning(
+                "the connection of an export could not be closed, so it is cut off: %s: %s",
+                type(error).__name__,
+                error,
+                exc_info=not is_passing(error),
+            )
             self.cut()
 
     def cut(self) -> None:
