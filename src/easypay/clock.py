@@ -44,6 +44,11 @@ def rfc3339(moment: datetime) -> str:
     return f"{text[1:24]}Z" if moment.microsecond else f"{text[1:20]}.000Z"
 
 
+def rfc3339_or_none(moment: datetime | None) -> str | None:
+    """Return the same of a moment that may never have been."""
+    return None if moment is None else rfc3339(moment)
+
+
 def log_time(moment: datetime) -> str:
     """Return `2026-11-24T04:05:37.123456Z`, the form in the log. Takes a datetime in UTC."""
     return _encode(moment).decode()[1:-1]

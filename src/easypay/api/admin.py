@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from easypay import clock, ids, inputs
 from easypay.api.auth import require_admin
 from easypay.api.http import Request, Response, decode, encode
-from easypay.clock import rfc3339
+from easypay.clock import rfc3339, rfc3339_or_none
 from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants import admin, credential_check
 from easypay.merchants.model import (
@@ -196,8 +196,8 @@ def key_view(key: ApiKey) -> KeyView:
         last4=key.last4,
         scopes=key.scopes,
         created_at=rfc3339(key.created_at),
-        expires_at=None if key.expires_at is None else rfc3339(key.expires_at),
-        revoked_at=None if key.revoked_at is None else rfc3339(key.revoked_at),
+        expires_at=rfc3339_or_none(key.expires_at),
+        revoked_at=rfc3339_or_none(key.revoked_at),
     )
 
 

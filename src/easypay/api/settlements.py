@@ -14,7 +14,7 @@ from easypay.api.http import Request, Response, encode
 from easypay.api.paging import Page, moment_of
 from easypay.api.payments import payment_id_of
 from easypay.api.read_from import read_from
-from easypay.clock import rfc3339
+from easypay.clock import rfc3339, rfc3339_or_none
 from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants.directory import Directory
 from easypay.payments.read_places import ReadPlace, ReadPlaces
@@ -105,7 +105,7 @@ def settled_view(settled: Settled) -> SettledView:
         settled.state,
         settled.code,
         settled.message,
-        None if settled.changed_at is None else rfc3339(settled.changed_at),
+        rfc3339_or_none(settled.changed_at),
     )
 
 

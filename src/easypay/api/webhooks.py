@@ -12,7 +12,7 @@ from easypay import clock, ids, inputs
 from easypay.api.auth import caller_of
 from easypay.api.http import Request, Response, decode, encode
 from easypay.api.paging import Cursors, limit_of, newest_id, page_response
-from easypay.clock import rfc3339
+from easypay.clock import rfc3339, rfc3339_or_none
 from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
@@ -137,8 +137,8 @@ def endpoint_view(endpoint: Endpoint) -> EndpointView:
         description=endpoint.description,
         state=endpoint.state,  # type: ignore[arg-type]  # the table allows no other
         reason=endpoint.reason,
-        failing_since=_moment(endpoint.failing_since),
-        old_secret_until=_moment(endpoint.old_secret_until),
+        failing_since=rfc3339_or_none(endpoint.failing_since),
+        old_secret_until=rfc3339_or_none(endpoint.old_secret_until),
         mode=endpoint.mode,
         created_at=rfc3339(endpoint.created_at),
         updated_at=rfc3339(endpoint.updated_at),
@@ -327,7 +327,3 @@ def _time(name: str, text: str | None) -> datetime:
 
 def _invalid(name: str, why: str) -> ValidationFailed:
     return ValidationFailed.of([FieldError(f"#/{name}", "invalid", why)])
-
-
-def _moment(at: datetime | None) -> str | None:
-    return None if at is None else rfc3339(at)

@@ -6,7 +6,7 @@ import msgspec
 
 from easypay import ids
 from easypay.batches.model import Batch, LineRow, Progress, rate_of
-from easypay.clock import rfc3339
+from easypay.clock import rfc3339, rfc3339_or_none
 
 
 class BatchSumView(msgspec.Struct, frozen=True):
@@ -106,8 +106,8 @@ def batch_view(batch: Batch, progress: Progress) -> BatchView:
         lines_per_second=batch.lines_per_second,
         at_once=batch.at_once,
         created_at=rfc3339(batch.created_at),
-        started_at=None if batch.started_at is None else rfc3339(batch.started_at),
-        ended_at=None if batch.ended_at is None else rfc3339(batch.ended_at),
+        started_at=rfc3339_or_none(batch.started_at),
+        ended_at=rfc3339_or_none(batch.ended_at),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from easypay import ids
-from easypay.clock import rfc3339
+from easypay.clock import rfc3339, rfc3339_or_none
 from easypay.customers.erasure_rows import Erasure, find
 from easypay.customers.model import Customer
 from easypay.customers.personal_data import COLUMNS, erased, kept
@@ -39,7 +39,7 @@ def erasure_view(
         reference=None if references else customer.reference,
         waiting_for=erasure.waiting_for,
         asked_at=rfc3339(erasure.asked_at),
-        erased_at=None if erasure.erased_at is None else rfc3339(erasure.erased_at),
+        erased_at=rfc3339_or_none(erasure.erased_at),
         mode=erasure.mode,
         erased=[
             ErasedFieldsView(table, columns, erasure.rows.get(table, 0))

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from easypay.clock import monotonic, rfc3339
+from easypay.clock import monotonic, rfc3339, rfc3339_or_none
 from easypay.errors import FieldError, ProcessorUnavailable, ValidationFailed
 from easypay.merchants.model import Login
 from easypay.notifications import store
@@ -100,7 +100,7 @@ async def standing(runner: Any, webhooks: Webhooks, login: Login) -> Standing:
         state=state,
         webhook_id=known.webhook_id,
         registered_at=rfc3339(known.registered_at),
-        checked_at=None if known.checked_at is None else rfc3339(known.checked_at),
+        checked_at=rfc3339_or_none(known.checked_at),
         looked_at=known.looked_at,
         missed=known.missed,
     )

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import fields as fields_of
 
 from easypay import __version__, ids
-from easypay.clock import rfc3339
+from easypay.clock import rfc3339, rfc3339_or_none
 from easypay.payment_details import DETAIL_FIELDS, detail_values
 from easypay.payments.model import (
     GONE_BACK,
@@ -341,7 +341,7 @@ def operation_view(operation: Operation, processor: str) -> OperationView:
         processor_ms=None if operation.processor_us is None else operation.processor_us / 1000,
         evidence=None if operation.evidence is None else msgspec.Raw(operation.evidence.encode()),
         begun_at=rfc3339(operation.begun_at),
-        finished_at=None if operation.finished_at is None else rfc3339(operation.finished_at),
+        finished_at=rfc3339_or_none(operation.finished_at),
     )
 
 

@@ -1,13 +1,12 @@
 """Differences and the state of reconciliation as the API and the command line show them. Pure."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from easypay import ids
-from easypay.clock import rfc3339
+from easypay.clock import rfc3339, rfc3339_or_none
 from easypay.reconciliation.accounts import Books
 from easypay.reconciliation.model import Break
 from easypay.reconciliation.state import AccountState, OpenOfKind
@@ -89,9 +88,9 @@ def books_view(books: Books) -> BooksView:
     return BooksView(
         books.account.hex()[:_SHOWN_DIGITS],
         ", ".join(ids.typed(ids.MERCHANT, each) for each in books.merchants),
-        _moment(books.read_until),
-        _moment(books.retired_at),
-        _moment(books.shared_at),
+        rfc3339_or_none(books.read_until),
+        rfc3339_or_none(books.retired_at),
+        rfc3339_or_none(books.shared_at),
         books.failure,
     )
 
@@ -112,9 +111,9 @@ def break_view(found: Break) -> BreakView:
         ours=SideView(found.our_state, found.our_minor, found.our_currency),
         theirs=SideView(found.their_state, found.their_minor, found.their_currency),
         card_last4=found.last4,
-        happened_at=_moment(found.happened_at),
+        happened_at=rfc3339_or_none(found.happened_at),
         found_at=rfc3339(found.found_at),
-        closed_at=_moment(found.closed_at),
+        closed_at=rfc3339_or_none(found.closed_at),
         closed_by=found.closed_by,
         reason=found.reason,
     )
@@ -127,11 +126,11 @@ def state_view(
         accounts=[
             ReadBooksView(
                 account=each.account.hex()[:_SHOWN_DIGITS],
-                read_until=_moment(each.read_until),
-                last_started_at=_moment(each.last_started_at),
-                last_ended_at=_moment(each.last_ended_at),
+                read_until=rfc3339_or_none(each.read_until),
+                last_started_at=rfc3339_or_none(each.last_started_at),
+                last_ended_at=rfc3339_or_none(each.last_ended_at),
                 failure=each.last_failure,
-                retired_at=_moment(each.retired_at),
+                retired_at=rfc3339_or_none(each.retired_at),
                 shared=each.shared_at is not None,
             )
             for each in accounts
@@ -144,7 +143,3 @@ def state_view(
 
 def _typed(kind: str, value: UUID | None) -> str | None:
     return None if value is None else ids.typed(kind, value)
-
-
-def _moment(value: datetime | None) -> str | None:
-    return None if value is None else rfc3339(value)
