@@ -4,14 +4,13 @@ the vault, and erasures."""
 from functools import partial
 from typing import Any, Final
 
-from easypay.cache.caches import Caches
 from easypay.customers import erasure, mending
 from easypay.customers.vault_calls import VaultCalls, vaults_of
 from easypay.customers.vault_work import VAULT_WORK
 from easypay.db.work_loop import EndWatcher, WorkLoop
 from easypay.server import caching
 from easypay.settings import Settings
-from easypay.worker.together import Runs, Together
+from easypay.worker.together import Together, caches_of
 
 _CALLS: Final = 4
 """A piece of work at the vault makes at most so many calls, each within the deadline of a call."""
@@ -21,7 +20,7 @@ _ERASURE_LEASE_S: Final = 3 * erasure.TURN_S
 def stored_methods(parts: Any, ended: EndWatcher) -> Together:
     """Return the loop that ends what is left to do at the vault."""
     settings: Settings = parts.settings
-    caches, beside = _caches(parts)
+    caches, beside = caches_of(parts)
     mender = mending.Mender(_calls(parts), changed=partial(caching.customer_changed, caches))
     loop = WorkLoop(
         "stored payment methods",
@@ -39,7 +38,7 @@ def stored_methods(parts: Any, ended: EndWatcher) -> Together:
 def erasures(parts: Any, ended: EndWatcher) -> Together:
     """Return the loop that goes on with erasures."""
     settings: Settings = parts.settings
-    caches, beside = _caches(parts)
+    caches, beside = caches_of(parts)
     eraser = erasure.Eraser(
         _calls(parts),
         call_s=0.0,
@@ -57,14 +56,6 @@ def erasures(parts: Any, ended: EndWatcher) -> Together:
         ended=ended,
     )
     return Together(loop, *beside)
-
-
-def _caches(parts: Any) -> tuple[Caches, list[Runs]]:
-    """Return caches of the loop's own, and what tells the other processes of what it changes."""
-    settings: Settings = parts.settings
-    caches = Caches(settings.cache_near_bytes if settings.cache_url else 0)
-    tell = caching.what_tells(settings, caches, parts.vault, parts.pool)
-    return caches, [] if tell is None else [tell.run]
 
 
 def _calls(parts: Any) -> VaultCalls:

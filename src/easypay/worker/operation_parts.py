@@ -6,10 +6,8 @@ for the other.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from easypay.cache.caches import Caches
 from easypay.db import partitions
 from easypay.db.connections import Lane
 from easypay.db.failures import is_passing
@@ -19,6 +17,7 @@ from easypay.payments.outcome_changes import Change
 from easypay.payments.statements import Recorder, Statement
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.server import caching
+from easypay.worker.together import Runs, caches_of
 
 _MONTHS_EVERY_S: Final = 600.0
 _AGAIN_S: Final = 1.0
@@ -47,8 +46,8 @@ class OperationParts:
         self._settings = settings = parts.settings
         self._months = partitions.Months()
         self._committers: list[GroupCommitter[Any, Any]] = []
-        self.caches = caches = Caches(settings.cache_near_bytes if settings.cache_url else 0)
-        self._tell = caching.what_tells(settings, caches, parts.vault, parts.pool)
+        caches, self._beside = caches_of(parts)
+        self.caches = caches
         self.recorder = Recorder(
             self.committer(
                 caching.told_after(record, caches, caching.changed_by),
@@ -92,15 +91,13 @@ class OperationParts:
         self._committers.append(committer)
         return committer
 
-    async def run(self, *loops: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, *loops: Runs) -> None:
         """Run the loops beside what they need, once it is known which months have tables."""
         while not await self._know_months():  # noqa: ASYNC110 - nobody could set an event
             await asyncio.sleep(_AGAIN_S)
         async with asyncio.TaskGroup() as group:
-            for loop in (*loops, self._load_months):
-                group.create_task(loop())  # type: ignore[arg-type]  # all are coroutine functions
-            if self._tell is not None:
-                group.create_task(self._tell.run())
+            for loop in (*loops, self._load_months, *self._beside):
+                group.create_task(loop())
 
     async def close(self, give_up_at: float, lane: Lane) -> None:
         """Record what could not be recorded before, until this `monotonic` time, and close the

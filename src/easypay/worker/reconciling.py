@@ -4,16 +4,15 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from easypay.cache.caches import Caches
 from easypay.clock import monotonic
 from easypay.db.failures import is_passing
 from easypay.payments.model import PaymentKey
 from easypay.reconciliation import run, state
 from easypay.reconciliation.model import BreakKind
 from easypay.reconciliation.run import Reconciliation
-from easypay.server import caching
 from easypay.settings import Settings
 from easypay.settlement.purge import purge
+from easypay.worker.together import caches_of
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +31,7 @@ class Reconciling:
         self._purge_at = monotonic()
         self._pool = parts.pool
         self._instruments = parts.instruments
-        self._caches = Caches(settings.cache_near_bytes if settings.cache_url else 0)
-        self._tell = caching.what_tells(settings, self._caches, parts.vault, parts.pool)
+        self._caches, self._beside = caches_of(parts)
         self._reconciliation = Reconciliation(
             pool=parts.pool,
             processors=parts.processors,
@@ -47,9 +45,8 @@ class Reconciling:
     async def run(self) -> None:
         """Reconcile until cancelled."""
         async with asyncio.TaskGroup() as group:
-            if self._tell is not None:
-                group.create_task(self._tell.run())
-            group.create_task(self._loop())
+            for each in (self._loop, *self._beside):
+                group.create_task(each())
 
     async def _loop(self) -> None:
         while True:

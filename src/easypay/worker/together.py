@@ -1,13 +1,25 @@
-"""A work loop, and what runs beside it for as long as it works."""
+"""A work loop, the caches that it tells, and what runs beside it for as long as it works."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from easypay.cache.caches import Caches
 from easypay.db.work_loop import WorkLoop
+from easypay.server import caching
+from easypay.settings import Settings
 
 Runs = Callable[[], Coroutine[Any, Any, None]]
 """What runs until it is cancelled."""
+
+
+def caches_of(parts: Any) -> tuple[Caches, list[Runs]]:
+    """Return caches of a loop's own, and what must run beside it so that the caches elsewhere are
+    told of what it changes."""
+    settings: Settings = parts.settings
+    caches = Caches(settings.cache_near_bytes if settings.cache_url else 0)
+    tell = caching.what_tells(settings, caches, parts.vault, parts.pool)
+    return caches, [] if tell is None else [tell.run]
 
 
 class Together:
