@@ -5,15 +5,30 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import types
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
+import memray
 import psutil
 import pytest
 
-from easypay.observability.profiles import memory
-from easypay.observability.profiles.model import Profile, Stack, folded, profile, rooted
+from easypay.command_line import profile as command
+from easypay.observability.profiles import cpu, memory, waits
+from easypay.observability.profiles.model import (
+    CannotProfile,
+    Profile,
+    Stack,
+    folded,
+    profile,
+    rooted,
+)
 from easypay.observability.profiles.page import page
 from easypay.observability.profiles.waits import waits_for
 from harness import ADMIN_KEY, Gateway, Shop, audit, until
@@ -58,6 +73,7 @@ def children(pid: int) -> list[str]:
 async def test_a_profile_under_load_shows_the_route(
     shop: Shop, gateway: Gateway, shared_stack: Installation, what: str
 ) -> None:
+    await shared_stack.simulator.slow(shop.login, ms=30)
     answer = await under_load(shop, ask(gateway, what, 1))
     assert answer.status_code == 200, answer.text
     found = answer.json()
@@ -167,6 +183,149 @@ async def test_the_command_writes_one_file_that_needs_nothing_else(
     assert nobody.err.startswith("easypay: py-spy has no profile of it: ")
     inside = await asyncio.to_thread(run_easypay, "profile", str(gateway.pid), "--wait")
     assert "give a gateway's --url" in inside.err
+
+
+async def test_a_profile_that_the_disk_does_not_take_is_refused(
+    gateway: Gateway, shop: Shop
+) -> None:
+    """Half of its stacks would look like all of them."""
+    command = f"ulimit -f 1; exec easypay profile {gateway.pid} --seconds 1 --json"
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.defpath}"}
+    running = asyncio.to_thread(
+        subprocess.run, ["bash", "-c", command], capture_output=True, timeout=60, env=environment
+    )
+    ended = await under_load(shop, running)
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    assert ended.stderr.startswith(b"easypay: py-spy has no profile of it: ")
+
+
+def catches_sigint(pid: int) -> bool:
+    """Whether a process would write what it has, instead of dying."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = re.search(r"SigCgt:\s*([0-9a-f]+)", status)
+    return caught is not None and bool(int(caught[1], 16) & 1 << signal.SIGINT - 1)
+
+
+async def test_a_command_that_is_ended_shows_what_it_has_and_leaves_nothing(
+    gateway: Gateway,
+) -> None:
+    command = [sys.executable, "-m", "easypay", "profile", str(gateway.pid), "--seconds", "60"]
+    running = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE)
+    spies: list[psutil.Process] = []
+
+    async def looks() -> bool:
+        spies[:] = psutil.Process(running.pid).children()
+        return children(running.pid) == ["py-spy"] and catches_sigint(spies[0].pid)
+
+    await until(looks, within_s=30)
+    running.terminate()
+    shown, _ = await asyncio.to_thread(running.communicate, timeout=30)
+    assert not spies[0].is_running()
+    assert running.returncode == 0
+    assert json.loads(shown)["pid"] == gateway.pid
+
+
+class Absent:
+    """What Python asks for a module: here there is no memray. Keeps who asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[threading.Thread] = []
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "memray":
+            self.asked.append(threading.current_thread())
+            raise ImportError(name)
+
+
+async def test_what_is_missing_is_said_and_nothing_is_imported_on_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """To import memray takes a quarter of a second, in which no payment would go on."""
+    absent = Absent()
+    monkeypatch.setattr(sys, "meta_path", [absent, *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "memray", raising=False)
+    with pytest.raises(CannotProfile, match="memray is not installed there: pip install"):
+        await memory.take(1, asyncio.Event())
+    assert absent.asked
+    assert threading.main_thread() not in absent.asked
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CannotProfile, match="py-spy is not installed there: pip install"):
+        await cpu.take(os.getpid(), 1, asyncio.Event())
+
+
+async def test_what_the_system_refuses_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    for taken in (cpu.take(os.getpid(), 1, asyncio.Event()), memory.take(1, asyncio.Event())):
+        with pytest.raises(CannotProfile, match="the system refuses: No such file"):
+            await taken
+
+
+async def test_whenever_a_client_leaves_memory_is_counted_no_longer(tmp_path: Path) -> None:
+    """A tracker that went on would slow down every payment, until the process ends."""
+    for turns in range(5):
+        tracker = memray.Tracker(tmp_path / str(turns))
+        tracked = asyncio.create_task(hold(tracker))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        tracked.cancel()
+        await asyncio.wait([tracked])
+        with memray.Tracker(tmp_path / f"after {turns}"):  # raises if another one runs
+            assert tracked.cancelled()
+
+
+async def hold(tracker: object) -> None:
+    async with memory._tracking(tracker):
+        await asyncio.sleep(60)
+
+
+async def test_of_very_many_tasks_some_are_looked_at_and_count_for_all() -> None:
+    """A look at all of them would hold up every request meanwhile."""
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    def named(n: int) -> Any:
+        return types.FunctionType(wait.__code__.replace(co_name=f"task_{n}"), globals())
+
+    tasks = [asyncio.create_task(named(n)()) for n in range(500)]
+    await asyncio.sleep(0)
+    seen: dict[tuple[str, ...], float] = {}
+    waits.look(seen, asyncio.current_task())
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert 150 <= len(seen) <= 200
+    assert 500 <= round(sum(seen.values())) <= 520
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"what": "cpu", "stacks": 7}'])
+def test_an_answer_that_is_no_profile_is_one_line(
+    body: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("EASYPAY_ADMIN_KEY", ADMIN_KEY)
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        with pytest.raises(SystemExit):
+            command._of(url, tmp_path, "cpu", 1)
+        answering.join()
+    assert capsys.readouterr().err.startswith(
+        f"easypay: {url} gave no profile: what answered is not a gateway"
+    )
 
 
 def test_stacks_begin_with_the_route_or_the_task() -> None:

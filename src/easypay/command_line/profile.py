@@ -1,6 +1,7 @@
 """`easypay profile`: where the time or the memory of a running process goes, as an HTML file."""
 
 import asyncio
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -37,7 +38,7 @@ def profile(
     By its pid it is looked at from outside, which may need root. By its address a gateway looks
     at itself, which needs EASYPAY_ADMIN_KEY or a running `easypay up`; of several processes behind
     one address one answers, and the graph shows its pid. With --json the stacks are printed, and
-    no file is written.
+    no file is written. Ctrl-C ends a look from outside with what was seen until then.
 
     Example: `easypay profile --url http://127.0.0.1:8000 --seconds 30`
     """
@@ -50,6 +51,8 @@ def profile(
     kind: Kind = "wait" if wait else "memory" if memory else "cpu"
     if pid is not None and kind != "cpu":
         fail(f"--{kind} is seen only from inside a process: give a gateway's --url")
+    if not as_json and not out.absolute().parent.is_dir():
+        fail(f"cannot write {out}: there is no such directory")
     found = _of_process(pid, seconds) if pid is not None else _of(url, data_dir, kind, seconds)
     if not as_json:
         try:
@@ -65,7 +68,10 @@ def _of_process(pid: int, seconds: int) -> "Profile":
     from easypay.observability.profiles.model import CannotProfile
 
     async def take() -> "Profile":
-        return await cpu.take(pid, seconds, asyncio.Event())
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        for ended_by in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(ended_by, stop.set)
+        return await cpu.take(pid, seconds, stop)
 
     try:
         return asyncio.run(take())
@@ -95,7 +101,10 @@ def _of(url: str | None, data_dir: Path, kind: "Kind", seconds: int) -> "Profile
         fail(f"{address} gave no profile: {error}")
     if answer.status != 200:
         fail(f"{address} gave no profile: {answer.status} {_detail(answer.body)}")
-    return msgspec.json.decode(answer.body, type=Profile)
+    try:
+        return msgspec.json.decode(answer.body, type=Profile)
+    except msgspec.DecodeError as error:
+        fail(f"{address} gave no profile: what answered is not a gateway ({error})")
 
 
 def _detail(body: bytes) -> str:

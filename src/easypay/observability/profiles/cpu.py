@@ -11,13 +11,13 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from easypay.clock import monotonic
-from easypay.observability.profiles.model import CannotProfile, Profile, folded, profile
+from easypay.observability.profiles.model import CannotProfile, Profile, folded, profile, refusals
 
 RATE: Final = 100
 _ENDS_WITHIN_S: Final = 30.0
@@ -44,27 +44,31 @@ async def take(pid: int, seconds: float, stop: asyncio.Event) -> Profile:
     Raises CannotProfile. If it is cancelled, nothing is left running.
     """
     begun = monotonic()
-    with TemporaryDirectory(prefix="easypay-profile-") as directory:
+    with refusals(), TemporaryDirectory(prefix="easypay-profile-") as directory:
         out = Path(directory) / "stacks"
-        # It is not given the environment, where the secrets are.
-        spy = await asyncio.create_subprocess_exec(
-            *(program(), "record", "--pid", str(pid), "--rate", str(RATE), "--format", "raw"),
-            *("--nonblocking", "--duration", str(max(1, round(seconds))), "--output", str(out)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={"PATH": os.defpath},
-        )
-        try:
-            with _allowed(spy.pid if pid == os.getpid() else 0):
+        with _children_may_look() if pid == os.getpid() else nullcontext():
+            # It is not given the environment, where the secrets are.
+            spy = await asyncio.create_subprocess_exec(
+                *(program(), "record", "--pid", str(pid), "--rate", str(RATE), "--format", "raw"),
+                *("--nonblocking", "--duration", str(max(1, round(seconds))), "--output", str(out)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env={"PATH": os.defpath},
+            )
+            try:
                 said = await _ended(spy, seconds, stop)
-        finally:
-            with suppress(ProcessLookupError):
-                spy.kill()
-            await spy.wait()
-        if not out.exists():
+            finally:
+                with suppress(ProcessLookupError):
+                    spy.kill()
+                await spy.wait()
+        if spy.returncode or not out.exists():  # what a full disk took of it is no profile
             raise CannotProfile(_why(said))
-        return profile("cpu", pid, monotonic() - begun, folded(out.read_text("utf-8", "replace")))
+        return await asyncio.to_thread(_read, out, pid, monotonic() - begun)
+
+
+def _read(out: Path, pid: int, took_s: float) -> Profile:
+    return profile("cpu", pid, took_s, folded(out.read_text("utf-8", "replace")))
 
 
 async def _ended(spy: asyncio.subprocess.Process, seconds: float, stop: asyncio.Event) -> str:
@@ -86,18 +90,19 @@ async def _ended(spy: asyncio.subprocess.Process, seconds: float, stop: asyncio.
 
 
 @contextmanager
-def _allowed(child: int) -> Iterator[None]:
-    """Let a child look into this process, where Linux asks for that (Yama)."""
-    _prctl(child)
+def _children_may_look() -> Iterator[None]:
+    """Let the children of this process look into it, where Linux asks for that (Yama): a child
+    that was started first would find itself refused."""
+    _prctl(os.getpid())
     try:
         yield
     finally:
         _prctl(0)
 
 
-def _prctl(child: int) -> None:
+def _prctl(looker: int) -> None:
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(child), 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(looker), 0, 0, 0)
 
 
 def _why(said: str) -> str:

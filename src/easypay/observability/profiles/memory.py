@@ -7,7 +7,8 @@ nothing before and after. What it wrote is read by another process.
 import asyncio
 import os
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -15,7 +16,13 @@ from typing import Any, Final
 import msgspec
 
 from easypay.clock import monotonic
-from easypay.observability.profiles.model import CannotProfile, Profile, Stack, profile
+from easypay.observability.profiles.model import (
+    CannotProfile,
+    Profile,
+    Stack,
+    profile,
+    refusals,
+)
 
 _READ_WITHIN_S: Final = 60.0
 _DEEPEST: Final = 60
@@ -26,14 +33,9 @@ async def take(seconds: float, stop: asyncio.Event) -> Profile:
 
     Raises CannotProfile.
     """
-    try:
-        import memray
-    except ImportError:
-        raise CannotProfile(
-            "memray is not installed there: pip install 'easypay[profiling]'"
-        ) from None
+    memray = await asyncio.to_thread(_memray)  # a quarter of a second, the first time
     begun = monotonic()
-    with TemporaryDirectory(prefix="easypay-profile-") as directory:
+    with refusals(), TemporaryDirectory(prefix="easypay-profile-") as directory:
         file = Path(directory) / "allocations"
         try:
             tracker = memray.Tracker(
@@ -41,38 +43,55 @@ async def take(seconds: float, stop: asyncio.Event) -> Profile:
                 trace_python_allocators=False,
                 file_format=memray.FileFormat.AGGREGATED_ALLOCATIONS,
             )
-            await _begin(tracker)
-            try:
+            async with _tracking(tracker):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), seconds)
-            finally:
-                tracker.__exit__(None, None, None)
         except RuntimeError as error:
             raise CannotProfile(f"memray: {error}") from None
-        took_s = monotonic() - begun
-        return profile("memory", os.getpid(), took_s, await _read_elsewhere(file))
+        return await _read_elsewhere(file, monotonic() - begun)
 
 
-async def _begin(tracker: Any) -> None:
-    """Begin right above the event loop: memray loses the frames that were below this task."""
+def _memray() -> Any:
+    try:
+        import memray
+    except ImportError:
+        raise CannotProfile(
+            "memray is not installed there: pip install 'easypay[profiling]'"
+        ) from None
+    return memray
+
+
+@asynccontextmanager
+async def _tracking(tracker: Any) -> AsyncIterator[None]:
+    """Track from right above the event loop, for memray loses the frames that were below a task.
+    However the block ends, the tracker has ended, too."""
     loop = asyncio.get_running_loop()
     begun: asyncio.Future[None] = loop.create_future()
+    runs = False
 
     def begin() -> None:
+        nonlocal runs
         try:
             tracker.__enter__()
         except RuntimeError as error:  # somebody else's tracker runs
             begun.set_exception(error)
         else:
+            runs = True
             begun.set_result(None)
 
-    loop.call_soon(begin)
-    await asyncio.shield(begun)
+    beginning = loop.call_soon(begin)
+    try:
+        await begun
+        yield
+    finally:
+        beginning.cancel()
+        if runs:
+            tracker.__exit__(None, None, None)
 
 
-async def _read_elsewhere(file: Path) -> list[Stack]:
+async def _read_elsewhere(file: Path, took_s: float) -> Profile:
     reader = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", __name__, str(file)),
+        *(sys.executable, "-m", __name__, str(file), str(os.getpid()), str(took_s)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -88,7 +107,7 @@ async def _read_elsewhere(file: Path) -> list[Stack]:
         await reader.wait()
     if reader.returncode:
         raise CannotProfile("what memray wrote cannot be read: see the log")
-    return msgspec.json.decode(text, type=list[Stack])
+    return msgspec.json.decode(text, type=Profile)
 
 
 def read(file: str) -> list[Stack]:
@@ -106,4 +125,6 @@ def read(file: str) -> list[Stack]:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(msgspec.json.encode(read(sys.argv[1])))
+    _, path, pid, took = sys.argv
+    found = profile("memory", int(pid), float(took), read(path))
+    sys.stdout.buffer.write(msgspec.json.encode(found))

@@ -2,14 +2,15 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, Literal
 
 import msgspec
 
 Kind = Literal["cpu", "wait", "memory"]
 UNITS: Final[dict[Kind, str]] = {"cpu": "samples", "wait": "samples", "memory": "bytes"}
-MOST_STACKS: Final = 20_000
+MOST_STACKS: Final = 5_000
 """The smallest of further ones are left out."""
 _ROUTE: Final = re.compile(r"((?:GET|HEAD|POST|PUT|PATCH|DELETE) /\S*) \(")
 _LOOP: Final = re.compile(r"\((?:asyncio/)?(?:runners|base_events|events)\.py:\d+\)$")
@@ -34,6 +35,15 @@ class Profile(msgspec.Struct, frozen=True):
 
 class CannotProfile(Exception):
     """No profile can be taken. The message says why, and what to do."""
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Raise what the system refuses (a full disk, no more files or processes) as CannotProfile."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotProfile(f"the system refuses: {error.strerror or error}") from error
 
 
 def profile(kind: Kind, pid: int, seconds: float, found: Iterable[Stack]) -> Profile:
