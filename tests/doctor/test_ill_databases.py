@@ -192,6 +192,25 @@ async def test_a_big_table_that_is_read_whole(connection: Any) -> None:
     assert finding.figure.startswith("idempotency_keys was read whole 5")
 
 
+async def test_whether_the_server_logs_plans(connection: Any, dsn: str) -> None:
+    off = of(await examine(connection), "plans that ran")
+    assert (off.level, "auto_explain is off" in off.figure) == (Level.OK, True)
+    assert "SET session_preload_libraries = 'auto_explain'" in off.mend
+    assert "SET auto_explain.log_min_duration = '1s'" in off.mend
+    name = await connection.fetchval("SELECT quote_ident(current_database())")
+    for setting in (
+        "session_preload_libraries = 'auto_explain'",
+        "auto_explain.log_min_duration = '7s'",
+    ):
+        await connection.execute(f"ALTER DATABASE {name} SET {setting}")
+    logging: Any = await asyncpg.connect(dsn)
+    on = of(await examine(logging), "plans that ran")
+    await logging.close()
+    assert (on.level, "7s or longer" in on.figure) == (Level.WARN, True)
+    assert "personal data" in on.why
+    assert "RESET session_preload_libraries" in on.mend
+
+
 async def test_a_feed_that_nobody_leads(connection: Any) -> None:
     await connection.execute("INSERT INTO feed_months (month) VALUES ($1)", f"{clock.now():%Y_%m}")
     await connection.execute(

@@ -41,6 +41,7 @@ def checks(months_ahead: int, key_days: int = 30) -> dict[str, Check]:
         "bloated index": indexes.bloated_indexes,
         "missing index": statements.sequential_scans,
         "slow statements": statements.slow_statements,
+        "plans that ran": statements.plans_that_ran,
     }
 
 

@@ -75,6 +75,50 @@ async def slow_statements(db: Any, limits: Thresholds) -> list[Finding]:
     return found[:_MOST_SHOWN] or [Finding("slow statements", Level.OK, shown)]
 
 
+_PLANS: Final = """
+    SELECT quote_ident(current_user) AS role,
+           concat_ws(',', current_setting('shared_preload_libraries'),
+                     current_setting('session_preload_libraries')) LIKE '%auto_explain%' AS loaded,
+           current_setting('auto_explain.log_min_duration', true) AS from_time
+"""
+
+
+async def plans_that_ran(db: Any, limits: Thresholds) -> list[Finding]:
+    """Does the server log the plans of slow statements, and so the values in them?"""
+    role, loaded, from_time = await db.fetchrow(_PLANS)
+    if not loaded or from_time in (None, "-1"):
+        return [
+            Finding(
+                "plans that ran",
+                Level.OK,
+                "not logged: auto_explain is off. Slow statements are logged by the gateways, with "
+                "their plans for any values (EASYPAY_SLOW_STATEMENT_S)",
+                "",
+                f"as a superuser, for an hour: psql {_plans(role, 'SET')}, restart the gateways",
+            )
+        ]
+    return [
+        Finding(
+            "plans that ran",
+            Level.WARN,
+            f"auto_explain logs the plans of statements that take {from_time} or longer",
+            "it writes values into the plans, so PostgreSQL's log holds personal data",
+            f"once you have seen enough: psql {_plans(role, 'RESET')} (or where else it is set), "
+            "restart the gateways",
+        )
+    ]
+
+
+def _plans(role: str, how: str) -> str:
+    return " ".join(
+        f'-c "ALTER ROLE {role} {how} {name}{value if how == "SET" else ""}"'
+        for name, value in (
+            ("session_preload_libraries", " = 'auto_explain'"),
+            ("auto_explain.log_min_duration", " = '1s'"),
+        )
+    )
+
+
 # Months count as one table. VACUUM and ANALYZE are not counted by PostgreSQL here.
 _SCANS: Final = """
     SELECT coalesce(pg_partition_root(s.relid), s.relid)::regclass::text AS table,
