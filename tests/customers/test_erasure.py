@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import uuid
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from batches.batch_shop import as_jsonl, becomes, payment_line, results, upload, uploaded
 from customers.shops import (
     EVERYTHING,
     OF_CALLS,
@@ -24,6 +26,7 @@ from customers.shops import (
     profiles,
 )
 from easypay import ids
+from easypay.customers.erasing_batches import BUSY, UPLOADING
 from easypay.customers.erasing_payments import COPYING
 from easypay.customers.personal_data import COLUMNS, as_table
 from harness import Shop, Stack, own_stack, run_easypay, until
@@ -424,6 +427,129 @@ async def endpoint_of(stack: Stack, shop: Shop) -> uuid.UUID:
         *(shop.merchant_id, endpoint),
     )
     return endpoint
+
+
+async def lines_of(stack: Stack, keeper: Shop, person: Person, n: int) -> list[dict[str, Any]]:
+    """Return lines of a file about a person: by the stored card, by a token with the reference, and
+    a refund of a payment."""
+    named = person.texts(n, reference=person.asked) | {"line_reference": f"{person.asked} {n}"}
+    stored = {"type": "stored", "stored": {"id": person.method["id"]}}
+    by_card = named | {"operation": "payment", "amount": 1100 + n, "currency": "USD"}
+    by_card |= {"payment_method": stored, "billing_address": None}
+    refund = {"operation": "refund", "payment": person.payments[0]["id"], "amount": n}
+    return [
+        {name: value for name, value in by_card.items() if value is not None},
+        await payment_line(stack, keeper, 1200 + n, **person.texts(n, reference=person.asked)),
+        refund | {"line_reference": f"{person.asked} back {n}"},
+    ]
+
+
+async def test_lines_of_files_are_erased_whatever_became_of_their_batch(
+    stack: Stack, keeper: Shop
+) -> None:
+    ada, eve = Person(), Person()
+    await ada.shops(keeper)
+    await eve.shops(keeper)
+
+    async def file(n: int, **query: str) -> str:
+        lines = await lines_of(stack, keeper, ada, n) + await lines_of(stack, keeper, eve, n)
+        return str((await uploaded(keeper, lines, **query))["id"])
+
+    refused = [*await lines_of(stack, keeper, ada, 1), {"operation": "nonsense"}]
+    assert (await uploaded(keeper, refused))["state"] == "invalid"
+    done, ready, cancelled = [await file(n, start="false") for n in (2, 3, 4)]
+    await keeper.post(f"/batches/{done}/start")
+    await becomes(keeper, done, "done")
+    assert (await keeper.post(f"/batches/{cancelled}/cancel")).status_code == 200
+    told = await erase(keeper, ada, references=True)
+    assert (told["state"], told["waiting_for"]) == ("erased", None), told
+    after = await dump(stack)
+    assert ada.marks(after) == (0, 0), [line for line in after.split("\n") if ada.name in line]
+    rows = {each["table"]: each["rows"] for each in told["erased"]}
+    assert rows["batch_lines"] >= 3 + 2 + 2
+    sealed = "SELECT count(*) FROM batch_lines WHERE batch_id = $1 AND sealed IS NOT NULL"
+    counts = [await stack.value(sealed, ids.parse(ids.BATCH, each)) for each in (done, cancelled)]
+    assert counts == [0, 0]
+    shown = await results(keeper, done)
+    kept = [each["line_reference"] for each in shown]
+    assert kept == [None] * 3 + [f"{eve.asked} 2", None, f"{eve.asked} back 2"]
+    # What waits can still be run: the deleted card is refused, all else goes on.
+    await keeper.post(f"/batches/{ready}/start")
+    await becomes(keeper, ready, "done")
+    ends = [each["outcome"] for each in await results(keeper, ready)]
+    assert ends[0] == "validation_failed"
+    assert ends[1] == ends[3] == ends[4] == "captured"
+
+
+async def test_lines_of_a_batch_that_runs_are_erased_and_all_others_are_charged_once(
+    stack: Stack, keeper: Shop
+) -> None:
+    ada = Person()
+    await ada.shops(keeper)
+    before = len(await stack.simulator.truth(login=keeper.login))
+    lines = []
+    for n in range(20):
+        mine = (await lines_of(stack, keeper, ada, n))[0]
+        lines += [mine | {"line_reference": str(n)}, await payment_line(stack, keeper, 100 + n)]
+    batch = await uploaded(keeper, lines, lines_per_second="10")
+    await stack.charges(keeper, before + 6)
+    told = await erase(keeper, ada, references=True)
+    assert {each["table"]: each["rows"] for each in told["erased"]}["batch_lines"] >= 1
+    await becomes(keeper, batch["id"], "done")
+    ends = [each["outcome"] for each in await results(keeper, batch["id"])]
+    assert ends[1::2] == ["captured"] * 20
+    assert set(ends[0::2]) == {"captured", "validation_failed"}
+    charged = await stack.simulator.truth(login=keeper.login)
+    assert len(charged) == before + ends.count("captured")
+    await _soon(stack, keeper)
+    await erased(keeper, ada)
+    after = await dump(stack)
+    assert ada.marks(after) == (0, 0), [line for line in after.split("\n") if ada.name in line]
+
+
+async def test_a_line_that_is_locked_and_a_file_that_still_comes_are_waited_for(
+    stack: Stack, keeper: Shop
+) -> None:
+    ada = Person()
+    await ada.shops(keeper)
+    first, *others = await lines_of(stack, keeper, ada, 5)
+    batch = await uploaded(keeper, [first], start="false")
+    go_on = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield as_jsonl([first] * 1_000)
+        await go_on.wait()
+        yield as_jsonl(others)
+
+    lock = "SELECT FROM batch_lines WHERE batch_id = $1 FOR UPDATE"
+    uploading = asyncio.create_task(upload(keeper, slow(), start="false"))
+    parts = "SELECT count(*) > 0 FROM batch_lines WHERE merchant_id = $1 AND line > 1"
+
+    async def comes() -> bool:
+        return bool(await stack.value(parts, keeper.merchant_id))
+
+    await until(comes, what="the first part of the file is written")
+    async with stack.sessions.session() as connection, connection.transaction():
+        await connection.execute(lock, ids.parse(ids.BATCH, batch["id"]))
+        told = await erase(keeper, ada, references=True)
+        assert told["waiting_for"] == BUSY, told
+    await _waits_for(stack, keeper, UPLOADING)
+    go_on.set()
+    assert (await uploading).status_code == 201
+    await _waits_for(stack, keeper, None)
+    await erased(keeper, ada)
+    after = await dump(stack)
+    assert ada.marks(after) == (0, 0), [line for line in after.split("\n") if ada.name in line]
+
+
+async def _waits_for(stack: Stack, shop: Shop, what: str | None) -> None:
+    sql = "SELECT waiting_for FROM customer_erasures WHERE merchant_id = $1"
+
+    async def waits() -> bool:
+        await _soon(stack, shop)
+        return bool(await stack.value(sql, shop.merchant_id) == what)
+
+    await until(waits, what=("the erasure waits for", what))
 
 
 async def test_payments_of_whoever_has_the_reference_now_are_left_alone(

@@ -333,7 +333,7 @@ END_LINES: Final = """
            SET state = g.state, payment_id = coalesce(g.payment_id, l.payment_id),
                operation_id = g.operation_id, outcome = g.outcome, detail = g.detail,
                amount_minor = coalesce(g.amount_minor, l.amount_minor),
-               currency = coalesce(g.currency, l.currency), sealed = NULL
+               currency = coalesce(g.currency, l.currency), request = NULL, sealed = NULL
           FROM given g
          WHERE l.merchant_id = ANY (ARRAY[g.merchant_id]) AND l.batch_id = ANY (ARRAY[g.batch_id])
            AND l.line = ANY (ARRAY[g.line]) AND l.state IN ('waiting', 'claimed', 'open')

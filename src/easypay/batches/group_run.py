@@ -272,7 +272,8 @@ class GroupRun:
         batch, payments = self._batch, self._means.payments
         form = line.request
         if form is None:
-            assert line.sealed is not None, "a line has its request until it ends"
+            if line.sealed is None:  # its batch was cancelled, and its customer erased
+                raise _Wait
             plain = open_sealed(self._means.box, line.sealed, batch.id, line.line)
         else:
             plain = form.encode()

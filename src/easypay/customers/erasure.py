@@ -16,7 +16,15 @@ import msgspec
 
 from easypay import failpoints, ids
 from easypay.clock import monotonic
-from easypay.customers import erasing_others, erasing_payments, erasure_rows, events, store
+from easypay.customers import (
+    erasing_batches,
+    erasing_others,
+    erasing_payments,
+    erasure_rows,
+    events,
+    store,
+)
+from easypay.customers.erasing_batches import Place
 from easypay.customers.erasing_payments import AT_ONCE, Group
 from easypay.customers.erasure_rows import Erasure, ErasureRequest
 from easypay.customers.model import Customer
@@ -150,6 +158,9 @@ class Eraser:
         if age_s < _AGAIN_S:
             return Later(_AGAIN_S - age_s, None)
         await self._erase_last_answers(erasure)
+        why = await self._erase_last_lines(erasure)
+        if why is not None:
+            return Later(_AGAIN_S, why)
         after: UUID | None = _since(erasure)
         while after is not None:
             async with self._pool.acquire() as connection, connection.transaction():
@@ -172,6 +183,19 @@ class Eraser:
                     connection, erasure, customer.reference, after
                 )
 
+    async def _erase_last_lines(self, erasure: Erasure) -> str | None:
+        """Look once more at lines that were under way. Return why some have to wait."""
+        place: Place | None = erasing_batches.FIRST
+        while place is not None:
+            async with self._pool.acquire() as connection, connection.transaction():
+                looked = await erasing_batches.erase(
+                    connection, erasure, None, place, since_end=True
+                )
+            if looked.waiting_for is not None:
+                return looked.waiting_for
+            place = looked.at
+        return None
+
 
 async def _do_group(connection: Any, erasure: Erasure, customer: Customer) -> Sequence[UUID]:
     """Do the next group of an erasure, and write how far it came. Return the payments that were
@@ -187,6 +211,8 @@ async def _do_group(connection: Any, erasure: Erasure, customer: Customer) -> Se
                 after_endpoint=erasure_rows.LOWEST if at is None else at[0],
                 changed={"webhook_attempts": changed},
             )
+        case "batches":
+            await _batches(connection, erasure, reference)
         case "reference":
             return await _by_reference(connection, erasure, reference)
         case "payments":
@@ -202,6 +228,19 @@ async def _do_group(connection: Any, erasure: Erasure, customer: Customer) -> Se
         case _:
             raise AssertionError(f"an erasure has no step {erasure.step}")
     return ()
+
+
+async def _batches(connection: Any, erasure: Erasure, reference: str | None) -> None:
+    after = Place(erasure.after_endpoint, erasure.after_id.int)
+    looked = await erasing_batches.erase(connection, erasure, reference, after)
+    at = looked.at
+    await erasure_rows.go_on(
+        *(connection, erasure),
+        after_id=None if at is None else UUID(int=at.line),
+        after_endpoint=erasure_rows.LOWEST if at is None else at.batch_id,
+        changed={"batch_lines": looked.changed},
+        waiting_for=looked.waiting_for,
+    )
 
 
 async def _by_reference(connection: Any, erasure: Erasure, reference: str | None) -> Sequence[UUID]:

@@ -5,6 +5,7 @@ groups, and each group is one short transaction that locks the erasure's row, ch
 writes how far it came. So it can stop anywhere, go on anywhere, and run twice at once.
 
     webhooks    what shops answered to events of this customer and of its payments
+    batches     lines of uploaded files
     reference   its payments by the customer's reference, through the search table
     payments    all payments since it was made: those made with its stored methods, and any that the
                 search table did not have yet
@@ -31,7 +32,17 @@ from easypay.mode import MODE, Mode
 Runner = Any
 
 STEPS: Final = (
-    *("webhooks", "reference", "payments", "left over", "methods", "again", "customer", "done"),
+    *(
+        "webhooks",
+        "batches",
+        "reference",
+        "payments",
+        "left over",
+        "methods",
+        "again",
+        "customer",
+        "done",
+    ),
 )
 """In their order. `done` is the end."""
 LOWEST: Final = UUID(int=0)

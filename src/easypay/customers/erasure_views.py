@@ -22,7 +22,11 @@ _ALWAYS: Final = (
     NotReachedView(
         "backups", "backups and replicas that are not connected, until they are replaced"
     ),
-    NotReachedView("batches", "lines of uploaded files that name the customer"),
+    NotReachedView(
+        "batches",
+        "lines that wait with a card's token: they are encrypted, and go when they have been sent; "
+        "and the `line_reference` of these, and of lines that failed without a payment",
+    ),
     NotReachedView("webhooks", "what was delivered before; whoever received it must erase there"),
 )
 

@@ -175,9 +175,12 @@ COLUMNS: Final[tuple[Columns, ...]] = (
     _of("batch_lines", "state operation outcome currency", Fate.KEPT, _BOOKS),
     _of(
         "batch_lines",
-        "reference request sealed detail",
-        *(Fate.KEPT, "what a file said, in its own words: not reached, see the answer"),
+        "request",
+        *(Fate.ERASED, "what the file said; of a line that waits, what is needed to send it stays"),
     ),
+    _of("batch_lines", "reference", Fate.ON_REQUEST, "the shop's own reference of the line"),
+    _of("batch_lines", "sealed", Fate.KEPT, "encrypted, and deleted once sent or never to be sent"),
+    _of("batch_lines", "detail", Fate.KEPT, "why the line failed, without what it said"),
     _of(
         "batches",
         "mode key name format on_error state reason digest",
