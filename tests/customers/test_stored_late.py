@@ -6,6 +6,7 @@ stores late by its own clock.
 
 import asyncio
 import uuid
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from customers.shops import (
     profiles,
     vault_call,
 )
-from harness import Shop, Stack, mint_token, own_stack, until
+from harness import Shop, Stack, mint_token, own_stack, run_easypay, until
 
 stack = own_stack(**OF_CALLS)
 pytestmark = pytest.mark.usefixtures("worker")
@@ -201,19 +202,14 @@ async def nothing_is_looked_for(stack: Stack, shop: Shop) -> None:
     await until(done, what="nothing is looked for any more")
 
 
+@pytest.mark.parametrize("stored_late", [False, True])
 async def test_a_card_that_somebody_else_has_put_into_the_profile_is_not_removed(
-    stack: Stack, keeper: Shop
+    stack: Stack, keeper: Shop, stored_late: bool
 ) -> None:
-    """Nothing is known of the digits of a token, so any of the two may be the late one."""
+    """Nothing is known of the digits of a token, so what appears may be the late card or not."""
     customer = await new_customer(keeper)
     await add_card(keeper, customer, exp_year=2031)
-    await fault(stack, keeper, "late_charge", NEW_METHOD, delay_ms=LATE_S * 1000, by_clock=True)
-    token = await mint_token(stack.simulator, keeper.login)
-    body = {"payment_method": {"type": "accept_token", "accept_token": token}}
-    asked = await keeper.post(f"/customers/{customer['id']}/payment_methods", body)
-    assert asked.status_code == 202, asked.text
-    await minutes_pass(stack, keeper)
-    await ends(stack, keeper, asked.json()["id"], "failed")
+    method = await fails_by_token(stack, keeper, customer)
     (profile,) = await profiles(stack, keeper)
     number = {"cardNumber": "5424000000000015", "expirationDate": "2037-12"}
     await vault_call(
@@ -221,14 +217,55 @@ async def test_a_card_that_somebody_else_has_put_into_the_profile_is_not_removed
         customerProfileId=profile["customer_profile_id"],
         paymentProfile={"payment": {"creditCard": number}},
     )
-    await stack.simulator.post("/clock", advance_s=LATE_S)
+    if stored_late:
+        await stack.simulator.post("/clock", advance_s=LATE_S)
 
     async def stored() -> bool:
-        return len(await in_vault(stack, keeper)) == 3
+        return len(await in_vault(stack, keeper)) == 2 + stored_late
 
     await until(stored, what="the vault has stored the card")
+    before = await in_vault(stack, keeper)
+    assert "2037-12" in before
+    await minutes_pass(stack, keeper)
+    await is_parked(stack, keeper)
+    assert await in_vault(stack, keeper) == before
+    shown = await asyncio.to_thread(
+        partial(run_easypay, "customer", "show", customer["id"], **stack.env)
+    )
+    assert f"parked: {method}: at the processor" in shown.out, shown
+    # A person has looked and removed what nobody wants; so nothing is left to do.
+    for each in (await profiles(stack, keeper))[0]["payment_profiles"]:
+        if each["expiry"] != "2031-12":
+            await vault_call(
+                *(stack, keeper, "deleteCustomerPaymentProfileRequest"),
+                customerProfileId=profile["customer_profile_id"],
+                customerPaymentProfileId=each["payment_profile_id"],
+            )
+    await stack.fetch(
+        "UPDATE vault_work SET parked_at = NULL WHERE merchant_id = $1", keeper.merchant_id
+    )
     await nothing_is_looked_for(stack, keeper)
-    assert "2037-12" in await in_vault(stack, keeper)
+
+
+async def fails_by_token(stack: Stack, keeper: Shop, customer: dict[str, Any]) -> str:
+    """Let a card that came as a token be called `failed`. Return the method's id."""
+    await fault(stack, keeper, "late_charge", NEW_METHOD, delay_ms=LATE_S * 1000, by_clock=True)
+    token = await mint_token(stack.simulator, keeper.login)
+    body = {"payment_method": {"type": "accept_token", "accept_token": token}}
+    asked = await keeper.post(f"/customers/{customer['id']}/payment_methods", body)
+    assert asked.status_code == 202, asked.text
+    await minutes_pass(stack, keeper)
+    await ends(stack, keeper, asked.json()["id"], "failed")
+    return str(asked.json()["id"])
+
+
+async def is_parked(stack: Stack, keeper: Shop) -> None:
+    sql = "SELECT count(*) FROM vault_work WHERE merchant_id = $1 AND parked_at IS NOT NULL"
+
+    async def parked() -> bool:
+        return await stack.value(sql, keeper.merchant_id) == 1
+
+    await until(parked, what="the work waits for a person")
 
 
 async def test_a_failed_method_that_the_shop_deletes_is_looked_for_all_the_same(

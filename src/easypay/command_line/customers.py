@@ -126,14 +126,23 @@ def list_customers(
 def show_customer(
     customer: CustomerId, data_dir: DataDir = DATA_DIR, as_json: Json = False
 ) -> None:
-    """Show a customer. Of one that was erased: how far that is, and what is kept.
+    """Show a customer, and what waits for a person at the processor. Of one that was erased: how
+    far that is, and what is kept.
 
     Example: `easypay customer show cus_…`
     """
-    from easypay.customers import erasure_views, store
+    from easypay import ids
+    from easypay.customers import erasure_views, store, vault_work
     from easypay.customers.views import customer_view
 
+    waiting: list[str] = []
+
     async def work(connection: Any, merchant_id: "UUID", mode: "Mode", found: "UUID") -> Any:
+        for kind, row_id, reason in await vault_work.parked(connection, merchant_id, mode, found):
+            named = (
+                ids.typed(ids.PAYMENT_METHOD, row_id) if kind == "method" else f"profile {row_id}"
+            )
+            waiting.append(f"parked: {named}: {reason} (`easypay jobs list`)")
         row = await store.find(connection, merchant_id, mode, found)
         if row is not None and row.deleted_at is not None:
             erasure = await erasure_views.read(connection, row)
@@ -143,14 +152,14 @@ def show_customer(
 
     shown = _on_customer(data_dir, customer, work)
     if shown.erasure:
-        show(as_json, shown, _erasure_lines(shown.erasure))
+        show(as_json, shown, "\n".join([_erasure_lines(shown.erasure), *waiting]))
         return
     lines = [
         f"{field}: {value}"
         for field in shown.__struct_fields__
         if (value := getattr(shown, field)) not in (None, {}, False)
     ]
-    show(as_json, shown, "\n".join(lines))
+    show(as_json, shown, "\n".join([*lines, *waiting]))
 
 
 @customers.command("methods")

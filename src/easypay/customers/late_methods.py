@@ -6,13 +6,16 @@ looks for it during the day after the creation, each time after twice as long: `
 also a profile whose creation was called `failed` (`vault_calls`).
 
 Only the profile that the method was meant for is looked at, which has our reference. What is
-removed there is unknown to us and can be this method. If there is more of that than methods that
-were called `failed`, somebody else has stored cards there, and nothing is removed. The profile is
-held meanwhile, so no request can be storing there: it would find the late card and take it for its
-own.
+removed there is unknown to us and can be nothing but this method: the vault has no card twice in
+one profile, so the same digits and expiry are the same card. The vault tells neither when it stored
+a method nor for whom. So if nothing is known of the digits, because the card came as a token, or if
+more appeared than methods were called `failed`, it may be somebody else's. Then nothing is removed,
+and the work is parked until a person has looked. The profile is held during a look, so no request
+can be storing there: it would find the late card and take it for its own.
 """
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final, assert_never
 
@@ -20,7 +23,7 @@ from easypay.customers import method_rows, profile_rows
 from easypay.customers.model import Method, Profile
 from easypay.customers.vault_calls import VaultCalls, why_not_deleted
 from easypay.db.work_list import Work
-from easypay.db.work_loop import Done, End, Later, Schedule
+from easypay.db.work_loop import Done, End, GiveUp, Later, Schedule
 from easypay.processors.base import Account
 from easypay.processors.customer_vault import (
     FoundProfile,
@@ -68,17 +71,19 @@ class LateMethods:
         if profile.customer_profile_id is not None and not await self._hold(method):
             return Later(_ASK_AGAIN_S, "another method is being stored in the profile")
         why_not = await self._remove(method, profile, account)
-        if why_not is not None:
+        if isinstance(why_not, str):
             return self._schedule.after(work, why_not)
         await profile_rows.release(calls.pool, method)
-        return await next_look(calls.pool, method)
+        return await next_look(calls.pool, method) if why_not is None else why_not
 
     async def _hold(self, method: Method) -> bool:
         async with self._calls.pool.acquire() as connection:
             return await profile_rows.hold(connection, method)
 
-    async def _remove(self, method: Method, profile: Profile, account: Account) -> str | None:
-        """Remove what can be the method. Return why that is not certain; None if it is."""
+    async def _remove(
+        self, method: Method, profile: Profile, account: Account
+    ) -> str | GiveUp | None:
+        """Remove what can only be the method. Return why that is not certain; None if it is."""
         found = await self._calls.look_at(profile, account)
         match found:
             case FoundProfile() if profile.customer_profile_id is None:
@@ -99,16 +104,13 @@ class LateMethods:
 
     async def _remove_some(
         self, method: Method, found: FoundProfile, account: Account
-    ) -> str | None:
+    ) -> str | GiveUp | None:
         known = await method_rows.known_ids(self._calls.pool, method)
         vault = self._calls.vault(method.processor)
         late = unknown_like(method, found, known)
-        if len(late) > await method_rows.never_shown(self._calls.pool, method):
-            log.warning(
-                "method %s may be any of %d in profile %s at the processor: none is removed",
-                *(method.id, len(late), found.customer_profile_id),
-            )
-            return None
+        never_shown = await method_rows.never_shown(self._calls.pool, method)
+        if late and (method.last4 is None or len(late) > never_shown):
+            return GiveUp(_may_be_anothers(found.customer_profile_id, late))
         for each in late:
             log.warning("payment method %s was stored late; it is removed", method.id)
             answer = await vault.delete_method(account, each.ids, self._calls.deadline())
@@ -116,6 +118,14 @@ class LateMethods:
             if why_not is not None:
                 return why_not
         return None
+
+
+def _may_be_anothers(profile: str, late: Sequence[VaultedMethod]) -> str:
+    named = ", ".join(each.ids.payment_profile_id for each in late)
+    return (
+        f"at the processor, profile {profile} has unknown payment profiles ({named}): this method, "
+        "stored late, or somebody else's"
+    )
 
 
 def unknown_like(method: Method, found: FoundProfile, known: set[str]) -> list[VaultedMethod]:

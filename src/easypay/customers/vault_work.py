@@ -36,6 +36,18 @@ _END: Final = """
     DELETE FROM vault_work WHERE merchant_id = $1 AND mode = $2 AND kind = $3 AND id = $4
 """
 
+_PARKED: Final = """
+    SELECT w.kind, w.id, w.reason FROM vault_work w
+     WHERE w.merchant_id = $1 AND w.mode = $2 AND w.parked_at IS NOT NULL
+       AND (w.kind, w.id) IN (
+           SELECT 'profile', id FROM customer_profiles
+            WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3
+           UNION ALL
+           SELECT 'method', id FROM payment_methods
+            WHERE merchant_id = $1 AND mode = $2 AND customer_id = $3)
+     ORDER BY w.kind, w.id
+"""
+
 
 async def begin(
     runner: Runner, kind: Kind, merchant_id: UUID, mode: Mode, row_id: UUID, in_s: float
@@ -54,3 +66,10 @@ async def join(
 async def end(runner: Runner, kind: Kind, merchant_id: UUID, mode: Mode, row_id: UUID) -> None:
     """Record that nothing is left to do about a method or profile."""
     await runner.execute(_END, merchant_id, mode, kind, row_id)
+
+
+async def parked(
+    runner: Runner, merchant_id: UUID, mode: Mode, customer_id: UUID
+) -> list[tuple[Kind, UUID, str]]:
+    """Return what waits for a person at a customer's methods and profiles: each with its reason."""
+    return [tuple(row) for row in await runner.fetch(_PARKED, merchant_id, mode, customer_id)]
