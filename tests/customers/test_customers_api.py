@@ -398,6 +398,10 @@ async def test_an_operator_sees_and_deletes_what_a_shop_has_stored(
     assert [each["id"] for each in (await easypay("list", merchant))["data"]] == [customer["id"]]
     shown = await easypay("show", customer["id"])
     assert shown["default_payment_method"] == method["id"]
+    words = ("customer", "show", customer["id"])
+    told = await asyncio.to_thread(CliRunner().invoke, app, words, env=shared_stack.env)
+    assert "email: ada@example.com" in told.output
+    assert "erasure" not in told.output, "it was not erased"
     assert (await easypay("methods", customer["id"]))["data"] == [method]
     await easypay("delete-method", method["id"])
     assert (await keeper.client.get(f"/payment_methods/{method['id']}")).status_code == 404

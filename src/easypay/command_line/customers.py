@@ -131,6 +131,8 @@ def show_customer(
 
     Example: `easypay customer show cus_…`
     """
+    from msgspec import UNSET
+
     from easypay import ids
     from easypay.customers import erasure_views, store, vault_work
     from easypay.customers.views import customer_view
@@ -157,7 +159,7 @@ def show_customer(
     lines = [
         f"{field}: {value}"
         for field in shown.__struct_fields__
-        if (value := getattr(shown, field)) not in (None, {}, False)
+        if (value := getattr(shown, field)) not in (None, {}, False, UNSET)
     ]
     show(as_json, shown, "\n".join([*lines, *waiting]))
 
