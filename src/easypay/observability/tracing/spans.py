@@ -41,25 +41,20 @@ class Span(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     links: Sequence[Link] = ()
 
 
-class Group:
+class Group(msgspec.Struct, gc=False, eq=False):
     """One run of a group commit: its span is made once, for the first member that is kept.
 
     `members` are the digits of their traces and spans, and whether the rate keeps them. They are no
     `Recorded`: its marks lead here, and nobody collects a circle of these.
     """
 
-    __slots__ = ("begun", "ended", "members", "name", "size", "span_id", "trace_id")
-
-    def __init__(
-        self, name: str, size: int, begun: float, ended: float, members: Sequence[Member]
-    ) -> None:
-        self.name = name
-        self.size = size
-        self.begun = begun
-        self.ended = ended
-        self.members = members
-        self.trace_id = b""
-        self.span_id = b""
+    name: str
+    size: int
+    begun: float
+    ended: float
+    members: Sequence[Member]
+    trace_id: bytes = b""
+    span_id: bytes = b""
 
 
 class Submitted(msgspec.Struct, frozen=True, gc=False):
