@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from easypay.command_line.console import run_async
+from easypay.command_line.data_dir import DataDirectory
 from easypay.db.embedded import Cluster
 from easypay.db.migrate import files
 from harness import (
@@ -45,6 +46,17 @@ def test_a_key_file_in_another_encoding_gives_one_clear_line() -> None:
     done = run_easypay(*words, stdin="sim-secret-key-1\n".encode("utf-16"))
     assert done.code == 1
     assert done.err == "easypay: standard input is not UTF-8 text\n"
+
+
+def test_alerts_are_tried_beside_easypay_up_without_its_database_in_the_environment(
+    tmp_path: Path,
+) -> None:
+    up = DataDirectory(tmp_path)
+    up.keep_secrets({"encryption_key": ENCRYPTION_KEY})
+    up.write_demo({"database_url": "postgresql:///demo"})
+    words = ("alerts", "test", "--data-dir", str(tmp_path), "--json")
+    tried = run_easypay(*words, EASYPAY_ALERTS_COMMAND="cat")
+    assert tried.data == {"data": [{"way": "command", "told": True, "why": ""}]}
 
 
 def test_the_version_is_printed() -> None:

@@ -57,7 +57,7 @@ def firing(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
 
 
 @alerts.command("test")
-def send_test(as_json: Json = False) -> None:
+def send_test(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     """Send a test message by each way that EASYPAY_ALERTS_* sets up, and say what happened.
 
     Exit status 0: every receiver took it. 1: one did not, or none is set up.
@@ -66,7 +66,7 @@ def send_test(as_json: Json = False) -> None:
     """
     from easypay.alerts.ways import ways_of
 
-    ways = ways_of(_settings())
+    ways = ways_of(_settings(data_dir))
     if not ways:
         fail("no way is set up: set EASYPAY_ALERTS_WEBHOOK, EASYPAY_ALERTS_SMTP or _COMMAND")
     results = run_async(lambda: _try(ways))
@@ -106,14 +106,22 @@ async def _try(ways: Any) -> list[dict[str, object]]:
     return results
 
 
-def _settings() -> "Settings":
-    from pydantic import ValidationError
+def _settings(data_dir: Path) -> "Settings":
+    """Return the settings of the environment, with the database and key of `easypay up` if those
+    are not among them."""
+    from pydantic import SecretStr, ValidationError
 
-    from easypay.command_line.data_dir import what_is_wrong
+    from easypay.command_line.data_dir import DataDirectory, what_is_wrong
     from easypay.settings import Settings
 
     try:
-        return Settings()  # type: ignore[call-arg]  # from the environment
+        access = DataDirectory(data_dir).access()
+        return Settings(
+            database_url=SecretStr(access.database_url),
+            encryption_key=SecretStr(access.encryption_key),
+        )
+    except LookupError as error:
+        fail(str(error))
     except ValidationError as error:
         fail(what_is_wrong(error))
 
