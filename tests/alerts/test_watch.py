@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import asyncpg
 import msgspec
 import pytest
 
+from easypay import clock
 from easypay.alerts.history import Sample
-from easypay.alerts.states import Message
+from easypay.alerts.states import Message, State
+from easypay.alerts.store import write
 from easypay.alerts.watch import JUDGED, LEASE, AlertWatch, Times, scraped
 from easypay.alerts.ways import Command, Mail, NotTold, Way, Webhook
 from easypay.db.embedded import Cluster
 from easypay.db.pool import open_pool
-from harness import new_database
+from harness import new_database, run_easypay
 from harness.processes import ENCRYPTION_KEY, free_port
 from harness.waiting import until
 from json_server import serving
@@ -239,6 +242,24 @@ async def test_easypay_alerts_test_says_what_each_way_did(told: Any, tmp_path: P
     assert status == 1
     assert took == ["EasyPayTest  firing"]
     assert b"Subject: EasyPay [firing] EasyPayTest" in mails[0]
+
+
+async def test_people_see_what_fires_and_whom_it_was_told(pool: Any, dsn: str) -> None:
+    environment = {"EASYPAY_DATABASE_URL": dsn, "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY}
+    assert await _said("alerts", "list", **environment) == ["Nothing is firing."]
+    now = clock.now()
+    parked = State(RULES[-1].key, "webhooks", now, now, 3.0, firing_at=now, told=["mail"])
+    await write(pool, [parked], [])
+    (line,) = [each for each in await _said("alerts", "list", **environment) if "webhooks" in each]
+    assert {"mail", "3.0", RULES[-1].name} <= set(line.split())
+    told = await _said("alerts", "test", EASYPAY_ALERTS_COMMAND="cat", **environment)
+    assert any({"command", "yes"} <= set(line.split()) for line in told)
+
+
+async def _said(*words: str, **environment: str) -> list[str]:
+    done = await asyncio.to_thread(partial(run_easypay, *words, **environment))
+    assert done.code == 0, done.err
+    return done.out.splitlines()
 
 
 async def _run_test(**more: str) -> tuple[int | None, bytes]:

@@ -1,6 +1,8 @@
 """`easypay alerts …`: what is firing, a test of the ways, and files for Prometheus and Grafana."""
 
 import sys
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -27,6 +29,28 @@ FIRING: Final = Columns(("alert", "where", "severity", "since", "value", "told",
 TOLD: Final = Columns(("way", "told", "why"))
 
 
+@dataclass(frozen=True)
+class Firing:
+    """An alert that fires, as it is shown."""
+
+    alert: str
+    where: str
+    severity: str
+    since: datetime
+    value: float
+    told: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """What became of a test message."""
+
+    way: str
+    told: bool
+    why: str = ""
+
+
 @alerts.command("list")
 def firing(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     """List what is firing, as the workers judge it. Prometheus' own alerts are not among them.
@@ -38,17 +62,17 @@ def firing(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
 
     rules = {rule.key: rule for rule in JUDGED}
 
-    async def read(connection: Any, _: object) -> list[dict[str, object]]:
+    async def read(connection: Any, _: object) -> list[Firing]:
         return [
-            {
-                "alert": rules[state.rule].name,
-                "where": state.series,
-                "severity": rules[state.rule].severity,
-                "since": state.since,
-                "value": round(state.value, 6),
-                "told": ", ".join(state.told),
-                "summary": rules[state.rule].summary,
-            }
+            Firing(
+                alert=rules[state.rule].name,
+                where=state.series,
+                severity=rules[state.rule].severity,
+                since=state.since,
+                value=round(state.value, 6),
+                told=", ".join(state.told),
+                summary=rules[state.rule].summary,
+            )
             for state in (await store.load(connection)).values()
             if state.firing_at is not None and state.over_at is None and state.rule in rules
         ]
@@ -71,10 +95,10 @@ def send_test(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
         fail("no way is set up: set EASYPAY_ALERTS_WEBHOOK, EASYPAY_ALERTS_SMTP or _COMMAND")
     results = run_async(lambda: _try(ways))
     show_rows(as_json, results, TOLD, "")
-    sys.exit(0 if all(each["told"] for each in results) else 1)
+    sys.exit(0 if all(each.told for each in results) else 1)
 
 
-async def _try(ways: Any) -> list[dict[str, object]]:
+async def _try(ways: Any) -> list[Told]:
     from easypay import clock
     from easypay.alerts.states import Message
     from easypay.alerts.ways import NotTold
@@ -96,13 +120,13 @@ async def _try(ways: Any) -> list[dict[str, object]]:
         do="Nothing.",
         over_when="it is read.",
     )
-    results: list[dict[str, object]] = []
+    results: list[Told] = []
     for way in ways:
         try:
             await way.tell([message])
-            results.append({"way": way.name, "told": True, "why": ""})
+            results.append(Told(way.name, told=True))
         except NotTold as error:
-            results.append({"way": way.name, "told": False, "why": str(error)})
+            results.append(Told(way.name, told=False, why=str(error)))
     return results
 
 
