@@ -35,7 +35,7 @@ def web_address(text: str) -> str:
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a bad port, or half a bracket
         good = False
-    if not (good and text.isascii() and " " not in text):
+    if not (good and text.isascii() and text.isprintable() and " " not in text):
         raise ValueError(f"{text!r} is no address: use https://host/path or https://host:port/path")
     return text
 

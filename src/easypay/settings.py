@@ -448,7 +448,13 @@ class Settings(BaseSettings):
     alerts_command: str | None = Field(
         default=None,
         description="Command that gets alerts as JSON on its standard input, such as "
-        "`/usr/local/bin/page --team payments`. No shell reads it",
+        "`/usr/local/bin/page --team payments`. No shell reads it, and it gets no `EASYPAY_…`",
+    )
+    alerts_every_s: float = Field(
+        default=15.0,
+        ge=0.1,
+        le=30.0,
+        description="How often a worker reads the metrics and judges them",
     )
     alerts_scrape: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -502,7 +508,10 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_web_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            addresses.web_address(value.get_secret_value())
+            try:
+                addresses.web_address(value.get_secret_value())
+            except ValueError:  # its text quotes the address, and the path is often a secret
+                raise ValueError("it is no address: use https://host/path") from None
         return value
 
     @field_validator("alerts_scrape")

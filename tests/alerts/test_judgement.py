@@ -61,6 +61,18 @@ def test_a_restarted_counter_counts_on_and_a_new_series_counts_from_its_first_va
     assert read(400, E00007=1, E00008=1) == 0, "all of it is more than five minutes ago"
 
 
+def test_a_listener_that_did_not_answer_at_first_is_new_when_it_does() -> None:
+    rule = RULE["EasyPayAccountRefused"]
+    (select,) = rule.when.selects
+    readings = Readings([rule])
+    here = {"instance": "a"}
+    readings.add(0, [("up", here, 0.0)])
+    readings.add(15, [("up", here, 1.0), (select.metric, here, 5.0)])
+    assert not rule.when.holds(readings), "they may be of last week"
+    readings.add(30, [("up", here, 1.0), (select.metric, here, 6.0)])
+    assert rule.when.holds(readings) == {"": 1.0}
+
+
 def _after(
     before: dict[states.Key, states.State], seconds: float, *, holds: bool, known: bool = True
 ) -> dict[states.Key, states.State]:

@@ -1029,7 +1029,7 @@ async def first_key_that_ends(w: World) -> None:
 CHORES: Final = (
     Case("write and read what alerts were told", tell_alerts, uses=("alert_states_pkey",),
          reads_whole=("alert_states",), sorts=100,
-         because="a few dozen rows, which a new leader reads once"),
+         because="a few dozen rows, which the leader reads in every round"),
     Case("look which API key ends first", first_key_that_ends, reads_whole=("api_keys",),
          buffers=2_000, because="a few rows for each merchant, once a minute"),
     Case("count errors by their kind", count_errors, uses=("error_kinds_pkey",),

@@ -37,7 +37,8 @@ class Readings:
         sources = set()
         for name, labels, value in samples:
             source = labels.get("instance", "")
-            sources.add(source)
+            if name != "up":  # that is said of a source which did not answer, too
+                sources.add(source)
             for select in self._selects.get(name, ()):
                 if select.takes(labels):
                     self._latest.setdefault(select, []).append((labels, value))

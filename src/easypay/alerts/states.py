@@ -11,6 +11,11 @@ from easypay.alerts.model import Rule
 KEPT: Final = timedelta(days=7)
 """How long the end of an alert is kept for a receiver that does not answer."""
 
+NOT_JUDGED: Final = "not judged"
+"""In place of a rule in a state's key, with the rule in the other's place: nobody has shown the
+rule's metric for a while. It is listed, and told to nobody."""
+NOT_JUDGED_AFTER: Final = timedelta(seconds=60)
+
 Key = tuple[str, str]
 """A rule's key, and the value of its `by` label."""
 
@@ -72,7 +77,7 @@ def advance(
         if old is None or (old.over_at is not None and old.told_over):
             old = State(*key, since=now, seen_at=now, value=value)
         firing_at = old.firing_at
-        if firing_at is None and now - old.since >= _lasts(rules[key[0]]):
+        if firing_at is None and now - old.since >= _lasts(key, rules):
             firing_at = now
         after[key] = msgspec.structs.replace(
             old, seen_at=now, value=value, firing_at=firing_at, over_at=None
@@ -81,6 +86,8 @@ def advance(
     for key, state in states.items():
         if key in after or (state.over_at is not None and now - state.over_at > KEPT):
             continue
+        if state.rule == NOT_JUDGED:
+            continue  # somebody shows it again
         if state.rule not in rules:  # a rule that this version does not have: it is over
             after[key] = _ended(state, now)
         elif state.rule not in seen:
@@ -94,7 +101,17 @@ def _ended(state: State, now: datetime) -> State:
     return state if state.over_at else msgspec.structs.replace(state, over_at=now)
 
 
-def _lasts(rule: Rule) -> timedelta:
+def as_read(state: State, now: datetime) -> State:
+    """Return a state that another worker wrote, whose clock may be ahead: it is not from the
+    future, for then it would not end before that. What was told keeps its beginning, its id."""
+    since = state.since if state.firing_at else min(state.since, now)
+    return msgspec.structs.replace(state, since=since, seen_at=min(state.seen_at, now))
+
+
+def _lasts(key: Key, rules: Mapping[str, Rule]) -> timedelta:
+    if key[0] == NOT_JUDGED:
+        return NOT_JUDGED_AFTER
+    rule = rules[key[0]]
     number, unit = int(rule.lasts[:-1]), rule.lasts[-1]
     return timedelta(seconds=number if unit == "s" else number * 60)
 

@@ -1,11 +1,11 @@
 """`easypay alerts …`: what is firing, a test of the ways, and files for Prometheus and Grafana."""
 
 import sys
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 import typer
 
 from easypay.command_line.console import (
@@ -22,19 +22,25 @@ from easypay.command_line.console import (
 )
 
 if TYPE_CHECKING:
+    from easypay.alerts.states import State
     from easypay.settings import Settings
 
-alerts = new_group("Show which alerts fire; write rules for Prometheus and dashboards for Grafana.")
-FIRING: Final = Columns(("alert", "where", "severity", "since", "value", "told", "summary"))
-TOLD: Final = Columns(("way", "told", "why"))
+alerts = new_group(
+    "Show which alerts fire; write rules for Prometheus and dashboards for Grafana.", alone=True
+)
+FIRING: Final = Columns(
+    ("alert", "where", "state", "severity", "since", "value", "told", "summary"),
+    left_out_first=("value", "told", "severity"),
+)
+WAYS: Final = Columns(("way", "told", "why"))
 
 
-@dataclass(frozen=True)
-class Firing:
-    """An alert that fires, as it is shown."""
+class Firing(msgspec.Struct, frozen=True):
+    """What fires, or a rule that cannot be judged."""
 
     alert: str
     where: str
+    state: str
     severity: str
     since: datetime
     value: float
@@ -42,42 +48,60 @@ class Firing:
     summary: str
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """What became of a test message."""
 
     way: str
     told: bool
-    why: str = ""
+    why: str
+
+
+@alerts.callback()
+def what_fires(ctx: typer.Context, data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
+    """List what is firing, if no command is named.
+
+    Example: `easypay alerts`
+    """
+    if ctx.invoked_subcommand is None:
+        firing(data_dir, as_json)
 
 
 @alerts.command("list")
 def firing(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
-    """List what is firing, as the workers judge it. Prometheus' own alerts are not among them.
+    """List what is firing, as the workers judge it, and the rules that they cannot judge because
+    nobody shows their metrics. Prometheus' own alerts are not among them.
 
     Example: `easypay alerts list`
     """
     from easypay.alerts import store
-    from easypay.alerts.watch import JUDGED
-
-    rules = {rule.key: rule for rule in JUDGED}
 
     async def read(connection: Any, _: object) -> list[Firing]:
-        return [
-            Firing(
-                alert=rules[state.rule].name,
-                where=state.series,
-                severity=rules[state.rule].severity,
-                since=state.since,
-                value=round(state.value, 6),
-                told=", ".join(state.told),
-                summary=rules[state.rule].summary,
-            )
-            for state in (await store.load(connection)).values()
-            if state.firing_at is not None and state.over_at is None and state.rule in rules
-        ]
+        states = await store.load(connection)
+        return [found for each in states.values() if (found := _firing(each)) is not None]
 
     show_rows(as_json, with_access(data_dir, read), FIRING, "Nothing is firing.")
+
+
+def _firing(state: "State") -> Firing | None:
+    from easypay.alerts.states import NOT_JUDGED
+    from easypay.alerts.watch import JUDGED
+
+    judged = state.rule != NOT_JUDGED
+    rule = next(
+        (each for each in JUDGED if each.key == (state.rule if judged else state.series)), None
+    )
+    if rule is None or state.firing_at is None or state.over_at is not None:
+        return None
+    return Firing(
+        alert=rule.name,
+        where=state.series if judged else "",
+        state="firing" if judged else NOT_JUDGED,
+        severity=rule.severity,
+        since=state.since,
+        value=round(state.value, 6),
+        told=", ".join(state.told),
+        summary=rule.summary if judged else "nobody shows its metric, so it would not fire",
+    )
 
 
 @alerts.command("test")
@@ -94,14 +118,14 @@ def send_test(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     if not ways:
         fail("no way is set up: set EASYPAY_ALERTS_WEBHOOK, EASYPAY_ALERTS_SMTP or _COMMAND")
     results = run_async(lambda: _try(ways))
-    show_rows(as_json, results, TOLD, "")
+    show_rows(as_json, results, WAYS, "")
     sys.exit(0 if all(each.told for each in results) else 1)
 
 
 async def _try(ways: Any) -> list[Told]:
     from easypay import clock
     from easypay.alerts.states import Message
-    from easypay.alerts.ways import NotTold
+    from easypay.alerts.ways import NotTold, tell
 
     now = clock.now()
     text = "a test of the way: nothing is wrong"
@@ -120,13 +144,13 @@ async def _try(ways: Any) -> list[Told]:
         do="Nothing.",
         over_when="it is read.",
     )
-    results: list[Told] = []
+    results = []
     for way in ways:
         try:
-            await way.tell([message])
-            results.append(Told(way.name, told=True))
+            await tell(way, [message])
+            results.append(Told(way.name, True, ""))
         except NotTold as error:
-            results.append(Told(way.name, told=False, why=str(error)))
+            results.append(Told(way.name, False, str(error)))
     return results
 
 

@@ -38,14 +38,17 @@ def new_group(
     name: str | None = None,
     *,
     completion: bool = False,
+    alone: bool = False,
     cls: type[TyperGroup] = TyperGroup,
 ) -> typer.Typer:
-    """Return a group of commands. `completion`: it can install shell completion."""
+    """Return a group of commands. `completion`: it can install shell completion. `alone`: its
+    callback does something if no command is named."""
     return typer.Typer(
         name=name,
         cls=cls,
         help=help_text,
-        no_args_is_help=True,
+        no_args_is_help=not alone,
+        invoke_without_command=alone,
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",
         add_completion=completion,

@@ -14,7 +14,7 @@ from functools import partial
 import asyncpg
 
 from easypay import failpoints
-from easypay.alerts.watch import AlertWatch, own, scraped
+from easypay.alerts.watch import AlertWatch, own, scraped, times_of
 from easypay.alerts.ways import ways_of
 from easypay.db import set_back
 from easypay.db.connections import LOST
@@ -164,7 +164,8 @@ def _start(parts: Parts, lists: Sequence[Listed]) -> tuple[list[Loop], list[asyn
     }
     if ways := ways_of(settings):
         sources = [own(instruments.registry), *map(scraped, settings.alerts_scrape)]
-        runs["the alerts"] = AlertWatch(parts.pool, sources, ways).run
+        times = times_of(settings.alerts_every_s)
+        runs["the alerts"] = AlertWatch(parts.pool, sources, ways, times=times).run
     if settings.metrics_listen:
         runs["the metrics listener"] = MetricsListener(settings.metrics_listen, metrics_text).run
     if settings.server_metrics_every_s:
