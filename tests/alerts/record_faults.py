@@ -1,8 +1,8 @@
 """Makes recorded_faults.json anew: a gateway, a worker and the simulator under fault after fault.
 
-    PYTHONPATH=src:tests:tests/alerts python -m record_faults [SCENE…]
+    PYTHONPATH=src:tests:tests/alerts:tests/notifications python -m record_faults [SCENE…]
 
-It takes about a minute, and a PostgreSQL of its own.
+It takes about two minutes, and a PostgreSQL of its own.
 """
 
 import asyncio
@@ -14,11 +14,14 @@ from pathlib import Path
 
 import asyncpg
 import msgspec
+from notified import notified
 from recordings import FILE, Recording, load, record
 
+from easypay import ids
 from easypay.db import embedded
 from easypay.db.embedded import Cluster
 from harness import QUICK, Shop, Stack, migrated, simulating, stack_over, with_database
+from harness.commands import run_easypay
 from harness.http import http_client
 from harness.processes import ADMIN_KEY, Gateway
 from harness.shop import queued_payment
@@ -260,6 +263,93 @@ async def unknown_stays(scene: Scene) -> None:
     )  # fmt: skip
 
 
+async def charged_late(scene: Scene) -> None:
+    person = 'easypay_late_charges{state="needs_person"}'
+
+    async def begin() -> None:
+        charged = len(await scene.stack.simulator.truth(login=scene.shop.login))
+        await scene.stack.simulator.fault("late_charge", scene.shop.login, delay_ms=8000)
+        await scene.pay(1)
+        await scene.until("easypay_watched_operations", lambda value: value > 0)
+        await scene.stack.charges(scene.shop, charged + 1)
+        await scene.stack.move_clock(700)  # when what is watched is looked for again
+        await scene.until("easypay_late_charges_found_total", lambda value: value > 0)
+        ahead = 700
+
+        async def returned() -> bool:
+            nonlocal ahead
+            ahead += 60
+            await scene.stack.move_clock(ahead)
+            rows = await scene.stack.fetch("SELECT state FROM late_charges")
+            return [row["state"] for row in rows] == ["returned"]
+
+        await until(returned, within_s=60)
+        # As if the merchant had wanted to look at it; the real reasons take days.
+        await scene.stack.move_clock(0)
+        await scene.stack.fetch("UPDATE late_charges SET state = 'needs_person'")
+        await scene.until(person, lambda value: value > 0)
+
+    async def end() -> None:
+        await scene.stack.fetch("UPDATE late_charges SET state = 'returned'")
+        await scene.until(person, lambda value: value == 0)
+
+    await scene.record(
+        "a charge comes after its payment has failed",
+        {"EasyPayLateCharge": {}, "EasyPayLateChargeNeedsPerson": {}}, begin, end,
+    )  # fmt: skip
+
+
+async def books_not_read(scene: Scene) -> None:
+    age = "easypay_reconciliation_age_seconds"
+
+    async def begin() -> None:
+        await scene.stack.simulator.fault(
+            "maintenance", scene.shop.login, method="getSettledBatchListRequest", count=100_000
+        )
+        await scene.stack.move_clock(_DAY_S + 3600)
+        failed = 'easypay_reconciliations_total{result="failed"}'
+        await scene.until(failed, lambda value: value > 0)
+        await scene.until(age, lambda value: value > _DAY_S)
+
+    async def end() -> None:
+        await scene.stack.simulator.clear_faults()
+        await scene.stack.move_clock(0)
+        await scene.until(age, lambda value: value < _DAY_S)
+
+    await scene.record(
+        "the processor does not give out an account's books for a day",
+        {"EasyPayBooksNotRead": {}, "EasyPayBooksFail": {}}, begin, end,
+    )  # fmt: skip
+
+
+async def notifications_lost(scene: Scene) -> None:
+    told = await notified(scene.stack, scene.gateway)
+    registered = run_easypay(
+        *("processor", "register-webhooks", "--url", scene.gateway.url),
+        *("--merchant", ids.typed(ids.MERCHANT, told.shop.merchant_id)),
+        **scene.stack.env,
+        EASYPAY_AUTHORIZE_NET_TEST_URL=scene.stack.simulator.wire,
+    )
+    assert registered.code == 0, registered.err
+    usual, scene.shop = scene.shop, told.shop
+
+    async def begin() -> None:
+        await scene.stack.simulator.fault("webhook_lose", told.shop.login, count=5)
+        await scene.pay(5)
+        await scene.stack.move_clock(1000)  # when they are waited for no longer
+        missed = 'easypay_notifications_expected_total{result="missed"}'
+        await scene.until(missed, lambda value: value >= 5)
+
+    async def end() -> None:
+        await scene.stack.move_clock(0)
+
+    await scene.record(
+        "five notifications of charges are lost", {"EasyPayNotificationsMissed": {}}, begin, end
+    )
+    scene.shop = usual
+    await told.close()
+
+
 async def no_worker(scene: Scene) -> None:
     worker = scene.stack.processes[-1]
 
@@ -284,12 +374,14 @@ async def killed(scene: Scene) -> None:
     scene.gateway.start()
     await scene.gateway.ready()
     texts = [rest, before, None, await scene.text()]
-    scene.found.append(record("the gateway is killed", "EasyPayDown", texts))
+    for rule in ("EasyPayDown", "EasyPayNoGateway"):
+        scene.found.append(record("the gateway is killed", rule, texts))
 
 
 SCENES = (
     lost_replies, nobody_answers, wrong_key, no_database, clock_wrong, months_end, work_stands,
-    work_parked, unknown_stays, no_worker, killed,
+    work_parked, unknown_stays, charged_late, books_not_read,
+    notifications_lost, no_worker, killed,
 )  # fmt: skip
 
 
