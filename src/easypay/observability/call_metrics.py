@@ -5,9 +5,10 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from copy import copy
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from easypay.clock import stopwatch
+from easypay.observability.measured_calls import MeasuredCalls, Result
 from easypay.observability.metrics import Instruments
 from easypay.observability.vault_metrics import MeasuredVault
 from easypay.processors.base import (
@@ -18,7 +19,6 @@ from easypay.processors.base import (
     Deadline,
     Finding,
     InquiryRequest,
-    NotSent,
     OnFound,
     Outcome,
     Passed,
@@ -33,12 +33,10 @@ from easypay.processors.customer_vault import vault_of
 from easypay.processors.integration import ConnectionFigures, ReportsConnections
 from easypay.processors.notifications import webhooks_of
 
-Result = TypeVar("Result", Outcome, Finding, Passed)
 Measured = Coroutine[Any, Any, Result]
-_CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-class MeasuredProcessor:
+class MeasuredProcessor(MeasuredCalls):
     """A processor whose calls are timed and counted by outcome.
 
     Most methods return the coroutine of `_measured` instead of awaiting it: each coroutine between
@@ -46,7 +44,7 @@ class MeasuredProcessor:
     """
 
     def __init__(self, name: str, processor: Processor, instruments: Instruments) -> None:
-        self._name = name
+        super().__init__(name, instruments)
         self._processor = processor
         vault = vault_of(processor)
         if vault is not None:  # whoever has this attribute has a vault
@@ -55,9 +53,6 @@ class MeasuredProcessor:
         if books is not None:
             self.books = books
         self.webhooks = webhooks_of(processor)
-        self._calls = instruments.processor_calls
-        self._operations = instruments.operations
-        self._account_refused = instruments.account_refused
 
     def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Measured[Outcome]:
         operation = "sale" if request.capture else "authorize"
@@ -109,25 +104,6 @@ class MeasuredProcessor:
         if isinstance(self._processor, ReportsConnections):
             return self._processor.connection_figures()
         return None
-
-    async def _measured(self, operation: str, call: Awaitable[Result]) -> Result:
-        begun = stopwatch()
-        outcome = "cancelled"
-        try:
-            result = await call
-            outcome = word(type(result))
-            if isinstance(result, NotSent) and result.account_refusal is not None:
-                self._account_refused.add(result.account_refusal.code)
-            return result
-        finally:
-            self._calls.observe(stopwatch() - begun, self._name, operation)
-            self._operations.add(operation, outcome)
-
-
-@lru_cache(64)
-def word(kind: type) -> str:
-    """Return `held_for_review` for HeldForReview."""
-    return _CAPITAL.sub("_", kind.__name__).lower()
 
 
 class MeasuredPool:

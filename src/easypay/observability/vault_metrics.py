@@ -1,11 +1,6 @@
 """A customer vault whose calls are timed and counted by outcome, as those of payments are."""
 
-import re
-from collections.abc import Awaitable
-from functools import lru_cache
-from typing import Final, TypeVar
-
-from easypay.clock import stopwatch
+from easypay.observability.measured_calls import MeasuredCalls
 from easypay.observability.metrics import Instruments
 from easypay.processors.base import Account, Deadline
 from easypay.processors.customer_vault import (
@@ -17,22 +12,15 @@ from easypay.processors.customer_vault import (
     StoreFromTransactionRequest,
     StoreRequest,
     UpdateRequest,
-    VaultNotSent,
 )
 
-Answer = TypeVar("Answer", StoreAnswer, ChangeAnswer, FindAnswer)
-_CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
-
-class MeasuredVault:
+class MeasuredVault(MeasuredCalls):
     """The vault of the processor `name`, measured."""
 
     def __init__(self, name: str, vault: CustomerVault, instruments: Instruments) -> None:
-        self._name = name
+        super().__init__(name, instruments)
         self._vault = vault
-        self._calls = instruments.processor_calls
-        self._operations = instruments.operations
-        self._account_refused = instruments.account_refused
 
     async def store(self, request: StoreRequest, deadline: Deadline) -> StoreAnswer:
         return await self._measured("vault_store", self._vault.store(request, deadline))
@@ -75,22 +63,3 @@ class MeasuredVault:
     ) -> ChangeAnswer:
         call = self._vault.delete_profile(account, customer_profile_id, deadline)
         return await self._measured("vault_delete", call)
-
-    async def _measured(self, operation: str, call: Awaitable[Answer]) -> Answer:
-        begun = stopwatch()
-        outcome = "cancelled"
-        try:
-            answer = await call
-            outcome = word(type(answer))
-            if isinstance(answer, VaultNotSent) and answer.account_refusal is not None:
-                self._account_refused.add(answer.account_refusal.code)
-            return answer
-        finally:
-            self._calls.observe(stopwatch() - begun, self._name, operation)
-            self._operations.add(operation, outcome)
-
-
-@lru_cache(32)
-def word(kind: type) -> str:
-    """Return `not_sent` for VaultNotSent, `found_profile` for FoundProfile."""
-    return _CAPITAL.sub("_", kind.__name__.removeprefix("Vault")).lower()

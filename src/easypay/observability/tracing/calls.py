@@ -2,19 +2,18 @@
 one of their own."""
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Iterable
+from typing import Final
 
 from easypay.clock import stopwatch
-from easypay.observability.call_metrics import Measured, MeasuredProcessor, Result, word
+from easypay.observability.call_metrics import Measured, MeasuredProcessor
+from easypay.observability.measured_calls import Result, word
 from easypay.observability.metrics import Instruments
 from easypay.observability.trace import current
 from easypay.observability.tracing.attributes import Value
 from easypay.observability.tracing.recorder import Traces
 from easypay.observability.tracing.spans import BAD_OUTCOMES, Called, Recorded
-from easypay.observability.vault_metrics import Answer as VaultAnswer
 from easypay.observability.vault_metrics import MeasuredVault
-from easypay.observability.vault_metrics import word as vault_word
 from easypay.processors.base import Processor
 from easypay.processors.customer_vault import vault_of
 from easypay.webhooks.http_sender import Answer, HttpSender
@@ -25,7 +24,6 @@ _ABOUT: Final = {
 }
 """What a message is about, from its body."""
 _EVENT: Final = re.compile(r"evt_([0-9a-f]{32})")
-T = TypeVar("T")
 
 
 class TracedProcessor(MeasuredProcessor):
@@ -43,7 +41,7 @@ class TracedProcessor(MeasuredProcessor):
 
     def _measured(self, operation: str, call: Awaitable[Result]) -> Measured[Result]:
         measured = super()._measured(operation, call)
-        return _traced(self._traces, self._name, operation, measured, word)
+        return _traced(self._traces, self._name, operation, measured)
 
 
 class TracedVault(MeasuredVault):
@@ -51,20 +49,14 @@ class TracedVault(MeasuredVault):
 
     traces: Traces
 
-    def _measured(
-        self, operation: str, call: Awaitable[VaultAnswer]
-    ) -> Coroutine[Any, Any, VaultAnswer]:
+    def _measured(self, operation: str, call: Awaitable[Result]) -> Measured[Result]:
         measured = super()._measured(operation, call)
-        return _traced(self.traces, self._name, operation, measured, vault_word)
+        return _traced(self.traces, self._name, operation, measured)
 
 
 async def _traced(
-    traces: Traces,
-    processor: str,
-    operation: str,
-    call: Awaitable[T],
-    word_of: Callable[[type], str],
-) -> T:
+    traces: Traces, processor: str, operation: str, call: Awaitable[Result]
+) -> Result:
     """Make a call to a processor that leaves a mark. One that belongs to no trace, such as an
     inquiry of the resolver, gets its own."""
     around = current.get()
@@ -73,7 +65,7 @@ async def _traced(
     begun, outcome = stopwatch(), "cancelled"
     try:
         result = await call
-        outcome = word_of(type(result))
+        outcome = word(type(result))
         return result
     finally:
         if trace is around:
