@@ -74,6 +74,14 @@ def check_mail_server(url: str) -> None:
         raise ValueError("use smtp://host:port or smtps://host:port")
 
 
+def secret_web_address(text: str) -> str:
+    """Return an address whose path may be a secret: no error quotes it. Raises ValueError."""
+    try:
+        return web_address(text)
+    except ValueError:
+        raise ValueError("it is no address: use https://host/path") from None
+
+
 def headers_of(text: str) -> dict[str, str]:
     """Return `Authorization=ApiKey abc,x-tenant=1` as headers; `%20` is a space, as in
     OTEL_EXPORTER_OTLP_HEADERS. Raises ValueError."""

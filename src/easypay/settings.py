@@ -5,9 +5,10 @@ A gateway reads nothing else from the environment. `data_dir.Environment` has th
 """
 
 import shlex
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -19,6 +20,14 @@ QUESTION_CONNECTIONS = 2
 WORKER_POOL_SIZE = 4
 SANDBOX_URL = "https://apitest.authorize.net/xml/v1/request.api"
 PRODUCTION_URL = "https://api.authorize.net/xml/v1/request.api"
+_SECRET_ADDRESSES: Final[Mapping[str, Callable[[str], object]]] = {
+    "alerts_smtp": addresses.check_mail_server,
+    "alerts_webhook": addresses.secret_web_address,
+    "cache_url": addresses.check_cache,
+    "database_replica_url": addresses.check_one_server,
+    "traces_headers": addresses.headers_of,
+}
+"""What an address with a password in it must be, and headers; each raises ValueError."""
 
 
 class Settings(BaseSettings):
@@ -483,20 +492,12 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in given.split(",") if part.strip())
         return given
 
-    @field_validator("database_replica_url")
+    @field_validator(*_SECRET_ADDRESSES)
     @classmethod
-    def _is_one_server(cls, value: SecretStr | None) -> SecretStr | None:
+    def _is_such_an_address(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is None or not value.get_secret_value():
             return None
-        addresses.check_one_server(value.get_secret_value())
-        return value
-
-    @field_validator("cache_url")
-    @classmethod
-    def _names_a_cache(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None or not value.get_secret_value():
-            return None
-        addresses.check_cache(value.get_secret_value())
+        _SECRET_ADDRESSES[info.field_name or ""](value.get_secret_value())
         return value
 
     @field_validator("alerts_webhook", "alerts_smtp", "alerts_command", mode="before")
@@ -504,27 +505,10 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: Any) -> Any:
         return value or None
 
-    @field_validator("alerts_webhook")
-    @classmethod
-    def _is_a_web_address(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            try:
-                addresses.web_address(value.get_secret_value())
-            except ValueError:  # its text quotes the address, and the path is often a secret
-                raise ValueError("it is no address: use https://host/path") from None
-        return value
-
     @field_validator("alerts_scrape")
     @classmethod
     def _are_web_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(addresses.web_address(each) for each in value)
-
-    @field_validator("alerts_smtp")
-    @classmethod
-    def _is_a_mail_server(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            addresses.check_mail_server(value.get_secret_value())
-        return value
 
     @field_validator("alerts_mail_to")
     @classmethod
@@ -551,14 +535,6 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_collector(cls, value: str | None) -> str | None:
         return addresses.web_address(value) if value else None
-
-    @field_validator("traces_headers")
-    @classmethod
-    def _are_headers(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None or not value.get_secret_value():
-            return None
-        addresses.headers_of(value.get_secret_value())
-        return value
 
     @field_validator("authorize_net_test_url", "authorize_net_live_url")
     @classmethod
