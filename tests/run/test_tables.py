@@ -9,12 +9,13 @@ import sys
 import termios
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from easypay import ids
 from easypay.command_line import merchants, operations
-from easypay.command_line.console import Columns, column_widths
+from easypay.command_line.console import Columns, column_widths, show_rows
 from easypay.merchants import admin
 from harness import Shop, Stack, connected, random_name
 from harness.forks import end_of, start_program
@@ -35,6 +36,14 @@ LONG = {
     "last_finding": "not in the lists of 2 passes, which newer charges show to be complete",
 }
 USUAL = "2026-11-30T03:12:07.481Z"
+
+
+def test_counts_by_name_are_read_as_words(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = [SimpleNamespace(new_breaks={"not_settled": 2}), SimpleNamespace(new_breaks={})]
+    show_rows(False, counts, Columns(("new_breaks",)), "")
+    shown = capsys.readouterr().out
+    assert "2 not_settled" in shown
+    assert "{" not in shown
 
 
 @pytest.mark.parametrize("limit", [80, 60])

@@ -226,4 +226,6 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        value = [f"{each} {name}" for name, each in value.items()]
     return ", ".join(value) if isinstance(value, list) else str(value)
