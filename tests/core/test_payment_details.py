@@ -37,6 +37,7 @@ SPECIAL = {
         "payments/begin.py": "it may come as customer.reference, too",
         "payments/requests.py": "the two may not differ",
         "customers/erasing_payments.py": "it finds the payments of a customer",
+        "customers/erasing_batches.py": "it finds the lines of a customer",
     },
 }
 """What a text may mean beyond being one. A new text that only is one has no entry here."""
