@@ -353,6 +353,9 @@ async def test_two_claims_at_once_take_no_more_than_a_batch_allows(stack: Stack)
     lines = [{"operation": "void", "payment": PAYMENT} for _ in range(20)]
     batch = await uploaded(shop, lines, start="false", at_once="5")
     await shop.post(f"/batches/{batch['id']}/start")
+    batch_id = ids.parse(ids.BATCH, batch["id"])
+    others = "UPDATE batches SET turn_at = db_now() + interval '1 hour' WHERE id <> $1"
+    await stack.fetch(others, batch_id)  # of other tests: they would be claimed
     slow = claims.CLAIM_NEXT.replace(
         "WHERE b.state", "WHERE pg_advisory_xact_lock_shared(4711)::text IS NOT NULL AND b.state", 1
     )
@@ -374,4 +377,4 @@ async def test_two_claims_at_once_take_no_more_than_a_batch_allows(stack: Stack)
         await holder.execute("SELECT pg_advisory_unlock(4711)")
         assert await second_claim is None
     under_way = "SELECT sum(last_line - first_line + 1) FROM batch_groups WHERE batch_id = $1"
-    assert await stack.value(under_way, ids.parse(ids.BATCH, batch["id"])) == 5
+    assert await stack.value(under_way, batch_id) == 5
