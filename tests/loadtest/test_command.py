@@ -99,7 +99,7 @@ async def test_a_load_test_says_its_judgement_first_and_what_changed_since_anoth
     here: Path,
 ) -> None:
     short = (
-        *("loadtest", "--data-dir", str(here), "--rate", "20", "--duration", "3", "--warmup", "0"),
+        *("loadtest", "--data-dir", str(here), "--rate", "50", "--duration", "1", "--warmup", "0"),
         *("--targets", str(here / "impossible.yaml")),
     )
     (here / "impossible.yaml").write_text(
