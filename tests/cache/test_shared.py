@@ -428,7 +428,7 @@ async def _live_through(fault: str, folder: Any, database: Any) -> None:
             seconds = math.ceil(monotonic() - began) + 1
             for each in both:
                 assert each.queries <= seconds * len(names)
-            assert slowest < 1.0
+            assert slowest < 0.5
             await _mend(fault, server, proxy)
             for each in both:
                 await each.hears()

@@ -29,9 +29,8 @@ _LAST_ANSWER_S: Final = 30.0
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What to send. Payments go to the merchants of `api_keys` in turn. `tokens`: pay with one of
-    these each instead of a card; `stored`: with these stored methods in
-    turn. `rate` 0: as fast as answers
-    come."""
+    these each instead of a card. `stored`: with these stored methods in turn. `rate` 0: as fast as
+    answers come."""
 
     host: str
     port: int
