@@ -121,6 +121,38 @@ async def test_a_process_that_was_stopped_blocked_nothing() -> None:
     assert (running.returncode, said) == (0, b"")
 
 
+CROWDED = """
+import asyncio, os, subprocess, sys, threading, time
+from easypay.observability.blocked_loop import BlockedLoop
+async def main():
+    watching = asyncio.create_task(BlockedLoop(lambda: print("blocked", flush=True)).run())
+    await asyncio.sleep(0.2)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    other = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+    end, longest, before = time.thread_time() + 0.02, 0.0, time.monotonic()
+    while time.thread_time() < end:
+        await asyncio.sleep(0)
+        longest, before = max(longest, time.monotonic() - before), time.monotonic()
+    other.kill()
+    other.wait()
+    watching.cancel()
+    print("longest", longest)
+asyncio.run(main())
+"""
+
+
+async def test_a_loop_that_gets_no_core_is_not_blocked() -> None:
+    """Its thread is ready all the time, but another process has the only core it may use."""
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", CROWDED), stdout=subprocess.PIPE
+    )
+    said, _ = await asyncio.wait_for(running.communicate(), 60)
+    words = said.decode().split()
+    assert words[:-1] == ["longest"], words
+    assert float(words[-1]) > 0.15
+
+
 class Card:
     """What a request has in hand while it blocks the loop."""
 

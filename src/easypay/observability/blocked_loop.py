@@ -37,6 +37,7 @@ class BlockedLoop:
         self._found = found
         self._beat_at = 0.0
         self._thread = 0
+        self._schedule = ""
         self._depth = 0
         self._stopped = threading.Event()
         self._quiet_until: dict[str, float] = {}
@@ -44,6 +45,7 @@ class BlockedLoop:
     async def run(self) -> None:
         """Watch until cancelled."""
         self._thread = threading.get_ident()
+        self._schedule = f"/proc/self/task/{threading.get_native_id()}/schedstat"
         self._depth = await _depth_of_loop()
         self._beat_at = monotonic()
         self._stopped.clear()
@@ -59,11 +61,16 @@ class BlockedLoop:
     def _watch(self) -> None:
         told = 0.0
         slept_at, cpu = monotonic(), self._cpu_s()
+        seen, waited, waited_then = 0.0, self._waited_s(), 0.0
         while not self._stopped.wait(_BEAT_S):
             now, cpu_before, cpu = monotonic(), cpu, self._cpu_s()
             late_s, slept_at = now - slept_at - _BEAT_S, now
             beat_at = self._beat_at
-            if now - beat_at <= _BEAT_S + BLOCKED_S or beat_at == told:
+            if beat_at != seen:
+                seen, waited_then = beat_at, waited
+            waited = self._waited_s()
+            stood_s = now - beat_at - (waited - waited_then)
+            if stood_s <= _BEAT_S + BLOCKED_S or beat_at == told:
                 continue
             if late_s > BLOCKED_S and cpu - cpu_before < late_s / 2:
                 continue  # the whole process stood still: it was stopped, or got no CPU
@@ -82,6 +89,15 @@ class BlockedLoop:
         try:
             return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
         except (OSError, AttributeError):
+            return 0.0
+
+    def _waited_s(self) -> float:
+        """Return how long the loop's thread was ready and got no core: others' work, which blocks
+        nothing. Linux counts it; elsewhere it is 0."""
+        try:
+            with open(self._schedule, "rb") as counts:
+                return int(counts.read().split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
             return 0.0
 
     def _tell(self, stack: list[str]) -> None:
