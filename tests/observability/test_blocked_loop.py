@@ -125,18 +125,21 @@ CROWDED = """
 import asyncio, os, subprocess, sys, threading, time
 from easypay.observability.blocked_loop import BlockedLoop
 async def main():
+    core = {min(os.sched_getaffinity(0))}
+    other = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+    os.sched_setaffinity(other.pid, core)
     watching = asyncio.create_task(BlockedLoop(lambda: print("blocked", flush=True)).run())
     await asyncio.sleep(0.2)
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    other = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+    os.sched_setaffinity(0, core)
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
     end, longest, before = time.thread_time() + 0.02, 0.0, time.monotonic()
     while time.thread_time() < end:
         await asyncio.sleep(0)
         longest, before = max(longest, time.monotonic() - before), time.monotonic()
+    watching.cancel()
+    await asyncio.wait([watching])
     other.kill()
     other.wait()
-    watching.cancel()
     print("longest", longest)
 asyncio.run(main())
 """
