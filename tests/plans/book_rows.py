@@ -110,7 +110,7 @@ async def look_for_what_is_in_no_list(w: World) -> None:
     await breaks.open_ours(w.connection, account, run.MOST_WAITING)
     await breaks.open_lines(w.connection, account, run.MOST_WAITING)
     await breaks.open_settled(w.connection, account, ("", ""), run.MOST_LINES)
-    ours = Ours(w.merchant_id, w.operation.id, w.payment.id, w.operation.reference, "1")
+    ours = Ours(w.merchant_id, w.operation.id, w.payment.id, w.operation.reference, "1", False)
     asked = [Asked(ours, BreakKind.UNEXPLAINED_VOID, "voided")]
     await breaks.note_asked(w.connection, account, asked, Written.none())
 

@@ -239,6 +239,28 @@ async def test_what_the_processor_does_not_have_is_told_after_three_days(books: 
     assert (kind, subject, ours) == ("missing_at_processor", await books.reference(paid), 25_00)
 
 
+async def test_a_hold_that_expired_is_no_difference(books: Reconciled) -> None:
+    """No gateway has asked about it since: the books are the first to learn it."""
+    await books.shop.paid(24_00, capture="manual")
+    await books.run()
+    books.stack.rest()
+    try:
+        await books.time.advance(28 * DAY_S)
+        await books.stack.fetch(  # as a gateway that was away for days tells it
+            "INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,"
+            "                    amount_minor, currency, created_at)"
+            " SELECT merchant_id, lowest_id_at(db_now()), payment_id, operation_id, mode,"
+            "        'authorization.expiring', status, amount_minor, currency, db_now()"
+            "   FROM events WHERE merchant_id = $1",
+            books.shop.merchant_id,
+        )
+        await books.run()
+        await books.time.advance(4 * DAY_S)
+        assert (await books.run()).new_breaks == {}
+    finally:
+        books.stack.wake()
+
+
 async def test_an_operation_without_an_outcome_is_left_to_the_resolver(books: Reconciled) -> None:
     """Reconciliation meets its charge, says nothing, and lets the resolver ask at once."""
     await books.shop.paid(20_00)

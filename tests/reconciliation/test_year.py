@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 
+from easypay.payments.authorization_expiry import Sweep
 from harness import MASTERCARD
 
 from .reconciled import DAY_S, Reconciled
@@ -53,6 +54,8 @@ class Life:
         self.planted: set[tuple[str, str]] = set()
         """The kind and the transaction of each difference that must be found."""
         self.amount = 1000
+        self.expiry = Sweep(books.pool)
+        """The gateway's own is due once a minute, which is weeks here."""
 
     async def day(self) -> None:
         for _ in range(PAYMENTS_A_DAY):
@@ -138,6 +141,7 @@ class Life:
         self.untouched = []
         for _ in range(6):
             await self.books.time.advance(DAY_S / 6)
+            await self.expiry.step()
             await self.books.time.settles()
         if self.rng.random() < 0.5:
             await self._cut_short()
@@ -212,3 +216,9 @@ async def test_every_cent_of_these_days_is_explained(books: Reconciled) -> None:
         and there.get(row["transaction_id"]) != ("charge", row["captured_minor"])
     ]
     assert wrong == [], "what is captured here has settled there, to the cent"
+    outlived = await books.stack.value(
+        "SELECT count(*) FROM payments WHERE merchant_id = $1 AND status = 'authorized'"
+        "   AND created_at < db_now() - interval '32 days'",
+        books.shop.merchant_id,
+    )
+    assert outlived == 0, "what has expired there has expired here"

@@ -135,7 +135,8 @@ _ABSENT: Final = """
                                               ELSE s.kind = 'charge' END)
     )
     SELECT o.merchant_id, o.id, o.payment_id, o.reference,
-           CASE o.kind WHEN 'refund' THEN o.transaction_id ELSE p.transaction_id END
+           CASE o.kind WHEN 'refund' THEN o.transaction_id ELSE p.transaction_id END,
+           o.kind = 'authorize'
       FROM left_over o
      CROSS JOIN LATERAL (SELECT * FROM payments p
                           WHERE p.merchant_id = o.merchant_id AND p.mode = o.mode
@@ -161,7 +162,8 @@ _ENDED_LATE: Final = """
 """
 # In any order: if there is no time to ask about all of them, each has its turn in some run.
 _OPEN_OURS: Final = """
-    SELECT b.merchant_id, b.operation_id, b.payment_id, b.reference, b.transaction_id
+    SELECT b.merchant_id, b.operation_id, b.payment_id, b.reference, b.transaction_id,
+           b.our_state = 'authorized'
       FROM reconciliation_breaks b
      WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($2::text[])
      ORDER BY random() LIMIT $3
@@ -277,6 +279,8 @@ class Ours(NamedTuple):
     payment_id: UUID
     reference: str
     transaction_id: str | None
+    holds: bool
+    """It holds money and has taken none."""
 
 
 class Asked(NamedTuple):

@@ -465,12 +465,15 @@ _GONE_MEANS: Final[Mapping[Meaning, BreakKind]] = {
 
 def _judged(absent: Sequence[Ours], said: Mapping[str, BookLine | Unread]) -> list[Asked]:
     """Return what the processor's answers say. One that could not be read says nothing, nor does a
-    status that nobody knows."""
+    status that nobody knows. That a hold expired is no difference: `authorization_expiry` learns
+    it, and no money has moved."""
     found: list[Asked] = []
     for ours in absent:
         answer = said.get(ours.transaction_id or "")
         if answer is None or (isinstance(answer, Unread) and answer.absent):
             found.append(Asked(ours, BreakKind.MISSING_AT_PROCESSOR, "absent"))
         elif not isinstance(answer, Unread) and answer.meaning not in ("unclear", "held"):
-            found.append(Asked(ours, _GONE_MEANS.get(answer.meaning), answer.status))
+            over = ours.holds and answer.meaning == "expired"
+            kind = None if over else _GONE_MEANS.get(answer.meaning)
+            found.append(Asked(ours, kind, answer.status))
     return found
