@@ -95,7 +95,7 @@ async def test_the_command_says_what_it_does(database: str) -> None:
     assert "can be compacted from" in early.stdout
     done = await said("compact", SUFFIX)
     assert done.exit_code == 0
-    assert f"Compacted {SUFFIX}: 60 operations take " in done.stdout
+    assert f"Compacted {SUFFIX}: 60 operations, now " in done.stdout
     rest = json.loads((await said("compact", "--json")).stdout)
     assert NEXT in {each["month"] for each in rest["compacted"]}
     assert (await said("compact")).stdout == "No month is due.\n"

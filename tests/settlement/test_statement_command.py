@@ -72,7 +72,7 @@ async def test_a_statement_adds_up_to_what_the_processor_says(
         ("'=HYPERLINK(1)", "14.99"),
         ("order-2", "0.00"),
     ]
-    assert "2 batches were compared" in table.out
+    assert "compared 2 batches." in table.out
     assert "Total USD: charged 12370.67, refunded 10.01, charged back 12345.67, net 14.99" in (
         table.out
     )
@@ -104,9 +104,11 @@ async def test_a_batch_of_two_currencies_is_compared_in_the_processor_s_unit(
         await shop.paid(1000, currency="JPY")
         await settled(shared_stack, shop)
         found = (await statement(shared_stack, shop, "--by", "currency", "--json")).data
+        said = (await statement(shared_stack, shop)).out
     finally:
         await shop.client.aclose()
     assert (found["batches_compared"], found["differences"], found["open"]) == (1, [], [])
+    assert said.endswith("compared 1 batch.\n")
     assert [(line["currency"], line["net"]) for line in found["lines"]] == [
         ("JPY", 1000),
         ("USD", 2500),

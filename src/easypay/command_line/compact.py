@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from easypay.command_line.archive import key_days, month_of, shown_steps
-from easypay.command_line.console import DATA_DIR, DataDir, Json, run_async, to_json
+from easypay.command_line.console import DATA_DIR, DataDir, Json, counted, run_async, to_json
 
 if TYPE_CHECKING:
     from easypay.compaction.run import Report
@@ -68,7 +68,7 @@ def _text(report: "Report") -> str:
     from easypay.archiving.directory import in_words
 
     lines = [
-        f"Compacted {each.month}: {each.operations:,} operations take "
+        f"Compacted {each.month}: {counted(each.operations, 'operation')}, now "
         f"{in_words(each.bytes_after)} instead of {in_words(each.bytes_before)}."
         for each in report.compacted
     ]

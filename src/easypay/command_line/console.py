@@ -66,6 +66,11 @@ def show(as_json: bool, value: Any, text: str) -> None:
     print(to_json(value) if as_json else text)  # noqa: T201
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with what it counts: 1 batch, 2 batches."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 @contextmanager
 def progress_bar(
     wanted: bool,

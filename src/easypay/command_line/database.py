@@ -20,6 +20,7 @@ from easypay.command_line.console import (
     DataDir,
     Json,
     Wide,
+    counted,
     fail,
     new_group,
     progress_bar,
@@ -241,8 +242,8 @@ def _seeded_text(done: dict[str, Any]) -> str:
     merchant = done["biggest_merchant"]
     made = "were there already" if done["already_there"] else f"made in {done['seconds']:,.0f} s"
     return (
-        f"{done['payments']:,} payments of {done['merchants']:,} merchants over {done['months']} "
-        f"months {made}; the database has {_size(done['bytes'])}.\n"
+        f"{counted(done['payments'], 'payment')} of {counted(done['merchants'], 'merchant')} over "
+        f"{counted(done['months'], 'month')} {made}; the database has {_size(done['bytes'])}.\n"
         f"The biggest merchant is {merchant}. A key to read its payments:\n"
         f"  easypay key create {merchant} --mode live"
     )
@@ -318,7 +319,7 @@ def _print_months(found: "Report") -> None:
     console.print(table)
     console.print(
         f"Tables until {found.reach:%Y-%m-%d}, for {found.horizon_days:.0f} days: "
-        f"{found.months_ahead} months ahead, {found.wanted_ahead} wanted.",
+        f"{counted(found.months_ahead, 'month')} ahead, {found.wanted_ahead} wanted.",
         style="red" if found.months_ahead < found.wanted_ahead else None,
     )
     for alarm in found.alarms:

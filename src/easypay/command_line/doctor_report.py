@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from easypay.command_line.console import to_json
+from easypay.command_line.console import counted, to_json
 
 if TYPE_CHECKING:
     from easypay.doctor.findings import Finding
@@ -31,7 +31,7 @@ def report(found: "Sequence[Finding]", *, as_json: bool) -> None:
         for line in others:
             console.print(line)
     bad, warned = (sum(each.level == level for each in found) for level in (2, 1))
-    console.print(f"{len(found)} findings: {bad} bad, {warned} warnings.")
+    console.print(f"{counted(len(found), 'finding')}: {bad} bad, {counted(warned, 'warning')}.")
 
 
 def as_dict(found: "Sequence[Finding]") -> dict[str, Any]:

@@ -16,6 +16,7 @@ from easypay.command_line.console import (
     DATA_DIR,
     DataDir,
     Json,
+    counted,
     fail,
     progress_bar,
     run_async,
@@ -101,7 +102,7 @@ def export(
         print(to_json(summary))  # noqa: T201
     else:
         print(  # noqa: T201
-            f"{done.rows:,} payments in {to} in {seconds:,.1f} s.", file=sys.stderr
+            f"{counted(done.rows, 'payment')} in {to} in {seconds:,.1f} s.", file=sys.stderr
         )
 
 

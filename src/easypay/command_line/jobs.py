@@ -16,6 +16,7 @@ from easypay.command_line.console import (
     DataDir,
     Json,
     Wide,
+    counted,
     fail,
     new_group,
     show,
@@ -93,7 +94,7 @@ def retry(
     from easypay.worker import jobs as parked_jobs
 
     done = _decide(parked_jobs.retry, name, because, chosen, every, actor, data_dir)
-    show(as_json, {"retried": done}, f"{len(done)} jobs are due now.")
+    show(as_json, {"retried": done}, f"Due now: {counted(len(done), 'job')}.")
 
 
 @jobs.command("drop")
@@ -113,7 +114,7 @@ def drop(
     from easypay.worker import jobs as parked_jobs
 
     done = _decide(parked_jobs.drop, name, because, chosen, every, actor, data_dir)
-    show(as_json, {"dropped": done}, f"{len(done)} jobs were dropped.")
+    show(as_json, {"dropped": done}, f"Dropped: {counted(len(done), 'job')}.")
 
 
 def _decide(

@@ -20,6 +20,7 @@ from easypay.command_line.console import (
     DataDir,
     Json,
     Wide,
+    counted,
     fail,
     new_group,
     run_async,
@@ -151,7 +152,7 @@ def _tell(as_json: bool, results: "list[Result]", left_out: int) -> None:
         return
     show_rows(as_json, results, RUNS, "Nothing was read: another process reads these accounts now.")
     if left_out and results and not as_json:
-        print(f"{left_out} accounts are being read by another process.")  # noqa: T201
+        print(f"Read by another process now: {counted(left_out, 'account')}.")  # noqa: T201
 
 
 async def _accounts(pool: Any, named: str | None) -> list[bytes]:

@@ -20,6 +20,7 @@ from easypay.command_line.console import (
     DataDir,
     Json,
     Wide,
+    counted,
     fail,
     show_rows,
     to_json,
@@ -207,7 +208,7 @@ def _end(question: "Question", found: "Statement") -> list[str]:
     if found.differences:
         texts.append("NOT what the processor says:")
     elif found.batches:
-        texts.append(f"All sums are the processor's: {found.batches} batches were compared.")
+        texts.append(f"All sums are the processor's: compared {_batches(found.batches)}.")
     texts += [
         f"  batch {each.batch_id}: {each.what} {each.ours} here, {each.processor} there"
         for each in found.differences
@@ -218,6 +219,10 @@ def _end(question: "Question", found: "Statement") -> list[str]:
         amount = "" if each.amount is None else f", {decimal(each.amount, each.currency)}"
         texts.append(f"  {each.what}: {each.count}{amount} {each.currency or ''}".rstrip())
     return texts
+
+
+def _batches(number: int) -> str:
+    return counted(number, "batch", "batches")
 
 
 def _amounts(sums: "Sums", currency: str) -> list[tuple[str, str]]:
