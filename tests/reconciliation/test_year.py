@@ -132,7 +132,8 @@ class Life:
             if payment["payment_method"]["type"] == "card":
                 await post("/status", trans_id=transaction, status="chargeback")
             else:
-                await post("/returns", trans_id=transaction, code="R01")
+                own_id = self.rng.random() < 0.5
+                await post("/returns", trans_id=transaction, code="R01", own_id=own_id)
 
     async def night(self) -> None:
         """Settle, let a day pass with all that it resolves, and reconcile."""
@@ -160,8 +161,10 @@ async def settled_there(books: Reconciled) -> dict[str, tuple[str, int]]:
     """What the processor has settled: transaction to kind and amount."""
     found: dict[str, tuple[str, int]] = {}
     for row in await books.stack.simulator.truth(login=books.shop.login):
-        if row["status"] in SETTLED and row["type"] != "voidTransaction":
-            kind = "refund" if row["type"] == "refundTransaction" else "charge"
+        refund = row["type"] == "refundTransaction"
+        returns = not refund and row["ref_trans_id"] not in (None, row["trans_id"])
+        if row["status"] in SETTLED and row["type"] != "voidTransaction" and not returns:
+            kind = "refund" if refund else "charge"
             found[row["trans_id"]] = kind, int(row["amount"].replace(".", ""))
     return found
 

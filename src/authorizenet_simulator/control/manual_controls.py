@@ -30,6 +30,8 @@ class ReturnBody(msgspec.Struct, forbid_unknown_fields=True):
     description: (
         Annotated[str, msgspec.Meta(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$")] | None
     ) = None
+    own_id: bool = False
+    """The return is a transaction of its own, in a batch of its own; what it returns stays."""
 
 
 def set_status(ledger: Ledger, body: bytes) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def set_status(ledger: Ledger, body: bytes) -> dict[str, Any]:
     wanted = PLACES.get(change.status)
     if wanted is None:
         raise ValueError(f"unknown status {change.status!r}; known are {', '.join(PLACES)}")
-    kind = "refund" if txn.type == "refundTransaction" else "charge"
+    kind = "refund" if _is_refund(txn) else "charge"
     if wanted.of and wanted.of != kind:
         raise ValueError(f"{change.status} is only for a {wanted.of}; this is a {kind}")
     if txn.response_code == AWAITS_PAYER:
@@ -56,6 +58,11 @@ def return_item(ledger: Ledger, body: bytes) -> dict[str, Any]:
     txn = _find(ledger, change.trans_id)
     if txn.status not in (statuses.SETTLED, statuses.REFUND_SETTLED):
         raise ValueError(f"only a settled transaction can be returned; this one is {txn.status}")
+    if change.own_id:
+        if _is_refund(txn):
+            raise ValueError("only the return of a charge has an id of its own")
+        _check_bank(txn)
+        txn = _made_return(ledger, txn)
     return _return(ledger, txn, change.code, change.description)
 
 
@@ -67,9 +74,33 @@ def _find(ledger: Ledger, number: str) -> Txn:
     return txn
 
 
-def _return(ledger: Ledger, txn: Txn, code: str, description: str | None) -> dict[str, Any]:
+def _is_refund(txn: Txn) -> bool:
+    return txn.type == "refundTransaction"
+
+
+def _check_bank(txn: Txn) -> None:
     if txn.brand != "eCheck":
         raise ValueError(f"only an eCheck can be returned, not a payment by {txn.brand}")
+
+
+def _made_return(ledger: Ledger, txn: Txn) -> Txn:
+    """Make the transaction that returns another one, which it names; it settles as it is returned.
+    What it returns cannot be refunded any more."""
+    made = msgspec.structs.replace(
+        txn,
+        trans_id=ledger.new_id(),
+        ref=txn.trans_id,
+        at=ledger.tick(),
+        status=statuses.RETURNED,
+        refunded=0,
+        batch=0,
+    )
+    ledger.record(made, 0)
+    return made
+
+
+def _return(ledger: Ledger, txn: Txn, code: str, description: str | None) -> dict[str, Any]:
+    _check_bank(txn)
     now = ledger.tick()
     before = len(ledger.returns.items.get(txn.trans_id, ()))
     text = description or _REASONS.get(code, "Returned")

@@ -20,7 +20,7 @@ class Txn(msgspec.Struct, gc=False, array_like=True):
     at: int
     currency: str
     ref: int
-    """The transaction that a refund refers to, or 0."""
+    """The transaction that a refund, or a bank's return with an id of its own, refers to; or 0."""
     invoice: str
     last4: str
     brand: str

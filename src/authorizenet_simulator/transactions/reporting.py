@@ -199,7 +199,7 @@ def _statistics(batch: Batch) -> Iterator[Tree]:
         voids, declines, errors = batch.tallies.get(brand, (0, 0, 0))
         failed = sum(1 for txn in txns if txn.status == statuses.SETTLEMENT_ERROR)
         settled = [txn for txn in txns if txn.status != statuses.SETTLEMENT_ERROR]
-        charges = [txn.captured for txn in settled if txn.type != _REFUNDED]
+        charges = [txn.captured for txn in settled if txn.type != _REFUNDED and not txn.ref]
         refunds = [txn.amount for txn in settled if txn.type == _REFUNDED]
         returned = [txn for txn in settled if txn.status == statuses.RETURNED]
         disputed = [txn.captured for txn in settled if txn.status == statuses.CHARGEBACK]

@@ -104,3 +104,23 @@ def test_a_bank_can_return_a_settled_echeck(durable: Durable) -> None:
     assert reason(refund(shop, paid["transId"], "1.00")) == "54"
     assert "12345678" not in durable.file.read_text()
     assert "121042882" not in durable.file.read_text()
+
+
+def test_a_return_can_be_a_transaction_of_its_own(durable: Durable) -> None:
+    process, shop = durable.process, durable.merchant()
+    paid = pay(shop)
+    process.control("/settle")
+    made = process.control("/returns", {"trans_id": paid["transId"], "code": "R01", "own_id": True})
+    durable.restart()
+    told = shop.details(made["trans_id"])
+    assert (told["transactionStatus"], told["refTransId"]) == ("returnedItem", paid["transId"])
+    assert [item["code"] for item in told["returnedItems"]] == ["R01"]
+    original = shop.details(paid["transId"])
+    assert original["transactionStatus"] == "settledSuccessfully"
+    assert "returnedItems" not in original
+    assert original["batch"]["batchId"] != told["batch"]["batchId"]
+    number = told["batch"]["batchId"]
+    (line,) = shop.call("getBatchStatisticsRequest", batchId=number)["batch"]["statistics"]
+    assert (line["chargeCount"], line["returnedItemCount"]) == (0, 1)
+    assert line["returnedItemAmount"] == 50.0
+    assert reason(refund(shop, paid["transId"], "1.00")) in ("54", "55")
