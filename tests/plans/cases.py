@@ -1484,10 +1484,10 @@ SETTLEMENT: Final = (
                "settlement_changes_pkey"),
          buffers=20_000, sorts=500),
     settlement_case("list settlements", settlement_rows.list_settlements,
-         uses=("settled_batches_time", "settled_transactions_day", "settlement_changes_pkey"),
-         buffers=1_000, sorts=1_000),
+         uses=("settled_batches_time", "settlement_sums_pkey", "settlement_changes_pkey"),
+         buffers=600, sorts=1_000),
     settlement_case("read a settlement", settlement_rows.read_settlement,
-         uses=("settled_transactions_day",), buffers=1_000),
+         uses=("settlement_sums_pkey",), buffers=50),
     settlement_case("what has settled of a payment", settlement_rows.of_payment,
          uses=("settled_transactions_payment",)),
 )  # fmt: skip

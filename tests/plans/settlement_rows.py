@@ -40,9 +40,13 @@ _FILL_CHANGES: Final = """
       FROM (SELECT *, row_number() OVER (ORDER BY payment_id) AS n FROM settled_transactions) AS s
      WHERE n % 20 = 0
 """
+_FILLED: Final = (
+    *("settled_transactions", "settled_batches", "settlement_changes", "settlement_sums"),
+)
 _BATCH: Final = """
     SELECT account, batch_id, settled_at, payment_id FROM settled_transactions
-     WHERE merchant_id = $1 AND mode = $2 ORDER BY settled_at DESC LIMIT 1
+     WHERE merchant_id = $1 AND mode = $2 AND payment_id IS NOT NULL
+     ORDER BY payment_id DESC LIMIT 1
 """
 
 
@@ -54,7 +58,7 @@ async def fill(w: World) -> None:
         await connection.execute(_FILL, w.merchant_id)
         await connection.execute(_FILL_BATCHES)
         await connection.execute(_FILL_CHANGES)
-        for table in ("settled_transactions", "settled_batches", "settlement_changes"):
+        for table in _FILLED:
             await connection.execute(f"VACUUM ANALYZE {table}")
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from easypay.payments.authorization_expiry import Sweep
 from harness import MASTERCARD
+from settlement.books import wrong_sums
 
 from .reconciled import DAY_S, Reconciled
 
@@ -186,6 +187,7 @@ async def test_every_cent_of_these_days_is_explained(books: Reconciled) -> None:
     ours = {row["transaction_id"]: (row["kind"], row["amount_minor"]) for row in rows}
     assert ours == there, "the books are here as they are there"
     assert len(rows) == len(ours)
+    assert await wrong_sums(books.stack, await books.account()) == set()
 
     breaks = await books.breaks("kind", "transaction_id", "their_minor")
     found = Counter((kind, transaction) for kind, transaction, _ in breaks)

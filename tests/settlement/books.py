@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, Final
 
 from easypay.clock import rfc3339
 from easypay.db.pool import Pool, open_pool
@@ -64,3 +65,22 @@ async def settled_at(stack: Stack, account: bytes) -> str:
     return rfc3339(
         await stack.value("SELECT min(settled_at) FROM settled_batches WHERE account = $1", account)
     )
+
+
+_ADDED_UP: Final = """
+    SELECT batch_id, merchant_id, mode, currency, coalesce(card_brand, ''), kind, count(*),
+           sum(amount_minor)::bigint
+      FROM settled_transactions WHERE account = $1 AND merchant_id IS NOT NULL
+     GROUP BY 1, 2, 3, 4, 5, 6
+"""
+_SUMS: Final = """
+    SELECT batch_id, merchant_id, mode, currency, card_brand, kind, transactions, amount_minor
+      FROM settlement_sums WHERE account = $1 AND (transactions <> 0 OR amount_minor <> 0)
+"""
+
+
+async def wrong_sums(stack: Stack, account: bytes) -> set[tuple[Any, ...]]:
+    """Return where the sums of an account's batches are not those of its rows."""
+    added_up = await stack.fetch(_ADDED_UP, account)
+    kept = await stack.fetch(_SUMS, account)
+    return set(map(tuple, added_up)) ^ set(map(tuple, kept))

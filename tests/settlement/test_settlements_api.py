@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from easypay.db import migrate
 from harness import Shop, Stack
-from settlement.books import account_of, settled, settled_at
+from settlement.books import account_of, settled, settled_at, wrong_sums
 
 NOTHING = {"count": 0, "amount": 0}
 
@@ -83,6 +84,45 @@ async def test_a_merchant_reads_its_batches_and_its_payments_in_them(
     assert (await get(live, "/settlements"))["data"] == []
     for each in (other, of_other, live):
         await each.client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("change", "charged"),
+    [
+        ("UPDATE settled_transactions SET amount_minor = amount_minor + 1", (2, 65_02)),
+        ("UPDATE settled_transactions SET card_brand = NULL", (2, 65_00)),
+        ("UPDATE settled_transactions SET told = NULL", (2, 65_00)),
+        ("UPDATE settled_transactions SET merchant_id = NULL", None),
+        ("DELETE FROM settled_transactions", None),
+    ],
+)
+async def test_the_sums_of_a_batch_are_those_of_its_rows(
+    shared_stack: Stack, shop: Shop, finance: Shop, change: str, charged: tuple[int, int] | None
+) -> None:
+    """Whoever changes a row: the comparison, a purge, or a gateway of the version before."""
+    await shop.paid(25_00)
+    await shop.paid(40_00)
+    await settled(shared_stack, shop)
+    account = await account_of(shared_stack, shop)
+    assert await wrong_sums(shared_stack, account) == set()
+    await shared_stack.fetch(f"{change} WHERE account = $1", account)
+    assert await wrong_sums(shared_stack, account) == set()
+    totals = [each["totals"][0]["charged"] for each in (await get(finance, "/settlements"))["data"]]
+    assert totals == ([dict(zip(("count", "amount"), charged, strict=True))] if charged else [])
+
+
+async def test_what_settled_before_there_were_sums_is_added_up(
+    shared_stack: Stack, shop: Shop, finance: Shop
+) -> None:
+    await shop.paid(25_00)
+    await settled(shared_stack, shop)
+    before = await get(finance, "/settlements")
+    await shared_stack.fetch("DELETE FROM settlement_sums")
+    assert (await get(finance, "/settlements"))["data"] == []
+    migration = dict(migrate.files())["0040_settlement_sums.sql"]
+    start = migration.index("INSERT INTO settlement_sums\n")
+    await shared_stack.fetch(migration[start : migration.index(";", start)])
+    assert await get(finance, "/settlements") == before
 
 
 async def test_what_is_asked_for_is_checked(shop: Shop, finance: Shop) -> None:

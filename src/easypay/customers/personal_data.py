@@ -145,6 +145,11 @@ COLUMNS: Final[tuple[Columns, ...]] = (
         "kind status settlement_state currency mode told change_code change_message",
         *(Fate.KEPT, _BOOKS),
     ),
+    _of(
+        "settlement_sums",
+        "account batch_id mode currency card_brand kind",
+        *(Fate.NOT_PERSONAL, "sums of many payments"),
+    ),
     _of("settlement_changes", "account batch_id transaction_id", Fate.KEPT, _MATCHES),
     _of("settlement_changes", "became code message currency mode", Fate.KEPT, _BOOKS),
     _of("account_books", "account currency last_failure", Fate.KEPT, _WORDS),

@@ -116,11 +116,11 @@ INDEXES: Final[Mapping[str, Index]] = {
     ),
     **_of(
         "settled_transactions",
-        settled_transactions_pkey="the comparison of a batch; settlements and statements by batch",
-        settled_transactions_day="a merchant's settlements and statements",
+        settled_transactions_pkey="the comparison of a batch; statements by batch",
         settled_transactions_payment="the settlement of one payment; the erasure of its references",
         settled_transactions_untold="the settlement: what payments were not told of yet",
     ),
+    **_of("settlement_sums", settlement_sums_pkey="a merchant's settlements"),
     **_of(
         "settlement_changes",
         settlement_changes_pkey="the number of a change; what became of a batch's transactions",

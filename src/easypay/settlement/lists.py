@@ -8,12 +8,11 @@ import msgspec
 
 from easypay.db.partitions import within_months
 from easypay.mode import Mode
-from easypay.settlement.statements import MOVED, NOTHING, Sums, sums_of
+from easypay.settlement.statements import ADDED_UP, NOTHING, Sums, sums_of
 
 Runner = Any
 
-# The batches of the merchant's accounts, which others may share: only its own rows are added up.
-# A batch's rows have its time, so the merchant's index finds them.
+# The batches of the merchant's accounts, which others may share: only its own sums are shown.
 _BATCHES: Final = f"""
     WITH batches AS MATERIALIZED (
         SELECT b.account, b.batch_id, b.settled_at, b.method FROM settled_batches b
@@ -21,12 +20,13 @@ _BATCHES: Final = f"""
                (SELECT account FROM processor_logins WHERE merchant_id = $1 AND mode = $2)
            AND {{which}}
     ), moves AS (
-        SELECT b.*, s.currency, s.card_brand, s.kind, s.amount_minor, NULL AS became
+        SELECT b.*, s.currency, nullif(s.card_brand, '') AS card_brand, s.kind, s.transactions,
+               s.amount_minor, NULL AS became
           FROM batches b
-          JOIN settled_transactions s ON s.account = b.account AND s.batch_id = b.batch_id
-               AND s.settled_at = b.settled_at AND s.merchant_id = $1 AND s.mode = $2
+          JOIN settlement_sums s ON s.account = b.account AND s.batch_id = b.batch_id
+               AND s.merchant_id = $1 AND s.mode = $2 AND s.transactions > 0
         UNION ALL
-        SELECT b.*, s.currency, s.card_brand, s.kind, c.amount_minor, c.became
+        SELECT b.*, s.currency, s.card_brand, s.kind, 1, c.amount_minor, c.became
           FROM batches b
           JOIN settlement_changes c ON c.account = b.account AND c.batch_id = b.batch_id
                AND c.merchant_id = $1 AND c.mode = $2
@@ -35,7 +35,7 @@ _BATCHES: Final = f"""
                 WHERE s.account = c.account AND s.batch_id = c.batch_id
                   AND s.transaction_id = c.transaction_id LIMIT 1) AS s
     )
-    SELECT m.batch_id, m.settled_at, m.method, m.currency, m.card_brand, {MOVED} FROM moves m
+    SELECT m.batch_id, m.settled_at, m.method, m.currency, m.card_brand, {ADDED_UP} FROM moves m
      GROUP BY 1, 2, 3, 4, 5 ORDER BY m.settled_at DESC, m.batch_id DESC, m.currency, m.card_brand
 """
 IN_TIME: Final = _BATCHES.format(which="b.settled_at >= $3 AND b.settled_at < $4")

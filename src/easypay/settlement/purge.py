@@ -14,7 +14,12 @@ _OLD: Final = """
 """
 _FORGET: Final = tuple(
     f"DELETE FROM {table} WHERE account = $1 AND batch_id = $2"
-    for table in ("settlement_changes", "settled_transactions", "settled_batches")
+    for table in (
+        "settlement_changes",
+        "settled_transactions",
+        "settlement_sums",
+        "settled_batches",
+    )
 )
 _AT_ONCE: Final = 100
 

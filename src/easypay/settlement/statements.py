@@ -123,29 +123,32 @@ class Statement(msgspec.Struct, frozen=True):
     open: Sequence[Open]
 
 
-def _sums(kind: str, became: str, amount: str) -> str:
-    """Return the SQL of the sums of rows: of transactions (`became` is null) or of changes."""
-    signed = f"CASE {kind} WHEN 'charge' THEN {amount} ELSE -{amount} END"
+def _sums(number: str) -> str:
+    """Return the SQL of the sums of rows `m`: of transactions (`became` is null) or of changes.
+    `number`: how many they are."""
+    signed = "CASE m.kind WHEN 'charge' THEN m.amount_minor ELSE -m.amount_minor END"
     conditions = {
-        "charged": (f"{became} IS NULL AND {kind} = 'charge'", amount),
-        "refunded": (f"{became} IS NULL AND {kind} = 'refund'", amount),
-        "returned": (f"{became} = 'returned'", signed),
-        "charged_back": (f"{became} = 'charged_back'", signed),
-        "reversed": (f"{became} IN ('chargeback_reversed', 'settled')", signed),
+        "charged": ("m.became IS NULL AND m.kind = 'charge'", "m.amount_minor"),
+        "refunded": ("m.became IS NULL AND m.kind = 'refund'", "m.amount_minor"),
+        "returned": ("m.became = 'returned'", signed),
+        "charged_back": ("m.became = 'charged_back'", signed),
+        "reversed": ("m.became IN ('chargeback_reversed', 'settled')", signed),
     }
     return ", ".join(
-        f"count(*) FILTER (WHERE {conditions[name][0]}), "
-        f"coalesce(sum({conditions[name][1]}) FILTER (WHERE {conditions[name][0]}), 0)::bigint"
-        for name in SUMS
+        f"coalesce({aggregate} FILTER (WHERE {condition}), 0)::bigint"
+        for condition, amount in (conditions[name] for name in SUMS)
+        for aggregate in (number, f"sum({amount})")
     )
 
 
-MOVED: Final = _sums("m.kind", "m.became", "m.amount_minor")
+MOVED: Final = _sums("count(*)")
 """The sums of rows `m` with kind, became (null, or what became of it later) and amount_minor."""
+ADDED_UP: Final = _sums("sum(m.transactions)")
+"""The same of rows that stand for several: `transactions` says how many."""
 
 
 def sums_of(row: Sequence[int]) -> Sums:
-    """Return the sums in a row of MOVED."""
+    """Return the sums in a row of MOVED or ADDED_UP."""
     return Sums(*(Sum(row[2 * n], row[2 * n + 1]) for n in range(len(SUMS))))
 
 
