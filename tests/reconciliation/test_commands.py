@@ -171,37 +171,45 @@ async def test_books_of_a_login_that_no_longer_works_are_retired(
     ]
 
 
-async def test_charges_of_other_programs_in_a_shared_account_are_added_up(
+async def test_what_other_programs_do_in_a_shared_account_is_added_up(
     books: Reconciled,
 ) -> None:
-    """Those with a reference of our form are not theirs."""
+    """What has a reference of our form is not theirs, nor is what gives that back."""
     paid = await books.shop.paid(25_00)
-    for minor in (7_77, 8_00):
-        await books.portal.charge(minor)
+    till, _ = [await books.portal.charge(minor) for minor in (7_77, 8_00)]
     lost = await books.portal.charge(9_00, ids.reference(ids.new_id()))
     twice = await books.portal.charge(25_00, await books.reference(paid), number=MASTERCARD)
-    await books.time.advance(3600)
-    assert (await books.run()).new_breaks == {"unexplained_charge": 3, "doubled": 1}
+    await books.settle()
+    await books.portal.refund(till, 1_01)
+    given_back = await books.portal.refund(await books.transaction(paid), 3_00)
+    await books.settle()
+    found = {"unexplained_charge": 3, "unexplained_refund": 2, "doubled": 1}
+    assert (await books.run()).new_breaks == found
     account = (await books.account()).hex()[:12]
     said = "processor", "books", "--share", account, "--because", "the till", "--actor", "jane"
     assert run_easypay(*said, **books.env).code == 0
     await books.run()
-    ours = [("doubled", twice), ("unexplained_charge", lost)]
+    ours = [
+        *(("doubled", twice), ("unexplained_charge", lost)),
+        ("unexplained_refund", given_back),
+    ]
     assert await books.breaks() == ours
     assert {row[0] for row in await books.breaks("reason", state="cleared")} == {
-        "another program charged it: the account is shared"
+        "it is another program's: the account is shared"
     }
-    await books.settle()
-    assert (await books.run()).new_breaks == {}
     await books.portal.charge(1_23)
+    await books.portal.refund(till, 2_02)
+    assert (await books.run()).new_breaks == {}
     await books.settle()
     assert (await books.run()).new_breaks == {}
     assert await books.breaks() == ours
     found, text = await _statement(books)
-    assert [(each["currency"], each["charged"]) for each in found["other_programs"]] == [
-        ("USD", {"count": 2, "amount": 15_77}),
-        ("USD", {"count": 1, "amount": 1_23}),
-    ]
+    assert [
+        (each["currency"], each["charged"]["amount"], each["refunded"]["amount"])
+        for each in found["other_programs"]
+    ] == [("USD", 15_77, 0), ("USD", 0, 1_01), ("USD", 1_23, 2_02)]
     assert found["differences"] == []
     assert "before EasyPay knew the account: 3, 17.00 USD, in 2 batches." in text
+    assert "Refunded by other programs" in text
+    assert "the account: 2, 3.03 USD, in 2 batches." in text
     assert await _said(books) == [("jane", "books.share", "the till")]

@@ -135,7 +135,7 @@ def books(
 
     ACCOUNT is its first digits, as `easypay reconcile` shows them. Retired books are not read and
     raise no alarm; what is open stays open, and statements name them. In shared ones a charge
-    without a reference of our form is no difference: statements add such charges up.
+    without a reference of our form is no difference, nor is a refund of it: statements add both up.
 
     Example: `easypay processor books --retire 3f9a51c20b7e --because "the shop has left this bank"`
     """

@@ -192,19 +192,25 @@ def decimal(minor: int, currency: str | None) -> str:
 
 def _end(question: "Question", found: "Statement") -> list[str]:
     """Return what stands below the lines."""
+    from easypay.settlement.statements import NOTHING
+
     texts = [f"Days are those of {question.time_zone}."]
     for currency, sums in sorted(found.totals.items()):
         what = ", ".join(f"{name} {amount}" for name, amount in _amounts(sums, currency))
         texts.append(f"Total {currency or '(unknown currency)'}: {what}.")
     for currency in sorted({each.currency for each in found.others}):
-        theirs = [each.charged for each in found.others if each.currency == currency]
-        amount = decimal(sum(each.amount for each in theirs), currency)
-        number = sum(each.count for each in theirs)
-        texts.append(
-            f"Charged by other programs, or before EasyPay knew the account: {number}, "
-            f"{amount} {currency}".rstrip()
-            + f", in {len(theirs)} batches."
-        )
+        of_currency = [each for each in found.others if each.currency == currency]
+        for did, theirs in (
+            ("Charged", [each.charged for each in of_currency if each.charged.count]),
+            ("Refunded", [each.refunded for each in of_currency if each.refunded.count]),
+        ):
+            if theirs:
+                total = sum(theirs, NOTHING.charged)
+                texts.append(
+                    f"{did} by other programs, or before EasyPay knew the account: {total.count}, "
+                    f"{decimal(total.amount, currency)} {currency}".rstrip()
+                    + f", in {_batches(len(theirs))}."
+                )
     if found.differences:
         texts.append("NOT what the processor says:")
     elif found.batches:

@@ -4,11 +4,12 @@ Each change is audited. Differences that are open stay as they are. SQL only.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from easypay.payments.audit_log import write_down
+from easypay.reconciliation.reading import LOOK_BACK
 
 # An account whose books were never read has no row yet. A row that says so already is left alone.
 _MARK: Final = """
@@ -18,6 +19,14 @@ _MARK: Final = """
     ON CONFLICT (account) DO UPDATE SET {column} = excluded.{column}, refusals = 0
      WHERE (a.{column} IS NULL) <> (excluded.{column} IS NULL)
  RETURNING true
+"""
+# Whose charge a refund gives back is asked only where other programs charge, too.
+_READ_AGAIN: Final = """
+    UPDATE settled_batches b SET read_at = NULL
+      FROM reconciliation_breaks d
+     WHERE d.account = $1 AND d.state = 'open' AND d.kind = 'unexplained_refund'
+       AND d.operation_id IS NULL AND b.account = $1 AND b.batch_id = d.batch_id
+       AND b.settled_at > db_now() - $2::interval
 """
 MARKS: Final[Mapping[str, tuple[str, str]]] = {
     "retire": ("retired_at", "db_now()"),
@@ -56,6 +65,8 @@ async def mark(connection: Any, account: bytes, what: str, actor: str, reason: s
     column, value = MARKS[what]
     if not await connection.fetchval(_MARK.format(column=column, value=value), account):
         return False
+    if what == "share":
+        await connection.execute(_READ_AGAIN, account, LOOK_BACK - timedelta(days=1))
     await write_down(
         connection, actor, f"books.{what}", f"books of {account.hex()}", {"reason": reason}
     )

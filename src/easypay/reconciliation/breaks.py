@@ -105,7 +105,7 @@ _CLEAR: Final = f"""
                          THEN 'it moves no money: the processor has it as ' || m.status
                          WHEN m.verdict IS NOT NULL THEN 'found again as ' || m.verdict
                          WHEN m.operation_id IS NULL AND m.meaning NOT IN ('authorized', 'failed')
-                         THEN 'another program charged it: the account is shared'
+                         THEN 'it is another program''s: the account is shared'
                          ELSE 'both sides agree' END
       FROM book_matches m
      WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($2::text[])

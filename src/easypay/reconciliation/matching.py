@@ -103,7 +103,9 @@ _MATCH: Final = """
                     ELSE '{later}' END
            WHEN operation_id IS NULL THEN
                CASE WHEN meaning IN ('authorized', 'failed') THEN NULL
-                    WHEN $10 AND low IS NULL AND money = 'charge' THEN NULL  -- another program's
+                    WHEN $10 AND low IS NULL AND (money = 'charge' OR others) THEN NULL
+                    -- Whose charge it gives back is asked once it has settled.
+                    WHEN $10 AND low IS NULL AND settled_at IS NULL THEN '{later}'
                     WHEN submitted_at < $5::timestamptz
                       OR EXISTS (SELECT FROM archived_months a
                                   WHERE a.low <= pairs.low AND a.high > pairs.low) THEN '{later}'
@@ -241,7 +243,8 @@ class Account(NamedTuple):
     known_since: datetime
     """What was charged there before is not ours to explain."""
     shared: bool = False
-    """Other programs charge there, too. What has no reference of our form is theirs."""
+    """Other programs charge there, too. A charge without a reference of our form is theirs, and so
+    is the refund of one."""
 
 
 async def match(connection: Any, spool: Spool, account: Account, read_began_at: datetime) -> None:

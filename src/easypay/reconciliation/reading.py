@@ -42,11 +42,13 @@ UNSETTLED_TRIES: Final = 3
 
 
 class Reader(NamedTuple):
-    """The books of one account. `currency`: '' if the account has several."""
+    """The books of one account. `currency`: '' if the account has several. `shared`: other programs
+    use it, too."""
 
     books: Books
     account: ProcessorAccount
     currency: str
+    shared: bool = False
 
     async def batches(self, since: datetime, until: datetime) -> Sequence[SettledBatch] | Unread:
         deadline = Deadline(monotonic() + LIST_S)
@@ -88,23 +90,34 @@ class Reader(NamedTuple):
 
         async def one(transaction_id: str) -> None:
             original: BookedTransaction | Unread | None = None
+            returned = None
             async with room:
                 found = await self._transaction(transaction_id)
-                if not isinstance(found, Unread) and (returned := _returned_by(found)):
-                    original = await self._transaction(returned)
+                if not isinstance(found, Unread):
+                    returned = _returned_by(found)
+                    if parent := returned or self._refunded_by(found, spool):
+                        original = await self._transaction(parent)
             if isinstance(found, Unread):
                 said[transaction_id] = found
             elif isinstance(original, Unread) and not original.absent:
                 said[transaction_id] = original
             else:
                 said[transaction_id] = found.line
-                if isinstance(original, BookedTransaction):
+                if not isinstance(original, BookedTransaction):
+                    spool.add_asked(found, batch_id, settled_at)
+                elif returned:
                     spool.add_returned(original, found)
                 else:
-                    spool.add_asked(found, batch_id, settled_at)
+                    others = not spool.is_ours(original.line)
+                    spool.add_asked(found, batch_id, settled_at, others=others)
 
         await asyncio.gather(*map(one, dict.fromkeys(transaction_ids)))
         return said
+
+    def _refunded_by(self, found: BookedTransaction, spool: Spool) -> str | None:
+        """Return the charge that a refund gives back, if that says whose the refund is."""
+        asks = self.shared and found.asked == "refund" and not spool.is_ours(found.line)
+        return found.parent_id if asks else None
 
     async def _transaction(self, transaction_id: str) -> BookedTransaction | Unread:
         return await self.books.transaction(
@@ -124,7 +137,12 @@ class Reader(NamedTuple):
             untold = {
                 line.transaction_id
                 for line in page
-                if line.meaning in MOVED and (line.kind is None or line.meaning == "returned")
+                if line.meaning in MOVED
+                and (
+                    line.kind is None
+                    or line.meaning == "returned"
+                    or (self.shared and line.kind == "refund" and not spool.is_ours(line))
+                )
             }
             spool.add(
                 (line for line in page if line.transaction_id not in untold), batch_id, settled_at

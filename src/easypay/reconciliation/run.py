@@ -193,7 +193,7 @@ class Reconciliation:
         read_until: datetime | None = None
         refused = False
         try:
-            reached = await one.reconcile(await self._reader(key, one), since, until)
+            reached = await one.reconcile(await self._reader(account), since, until)
             read_until = None if span else reached
         except Unreadable as error:
             result.failure = str(error)
@@ -223,8 +223,8 @@ class Reconciliation:
             log.warning("account %s: new differences: %s", key.hex()[:12], found)
         return result
 
-    async def _reader(self, key: bytes, one: "_Run") -> Reader:
-        login = await self._directory.login_of_account(key)
+    async def _reader(self, account: Account) -> Reader:
+        login = await self._directory.login_of_account(account.key)
         if login is None:
             raise Unreadable(Unread(reason="no login of this account can be opened", refused=True))
         books = books_of(self._processors[login.account.processor])
@@ -237,10 +237,10 @@ class Reconciliation:
         await self._pool.execute(
             "UPDATE account_books SET currency = $2"
             " WHERE account = $1 AND currency IS DISTINCT FROM $2",
-            key,
+            account.key,
             currency or None,
         )
-        return Reader(books, login.account, currency)
+        return Reader(books, login.account, currency, account.shared)
 
     async def _renew(self, key: bytes, reader_id: UUID) -> None:
         while True:

@@ -23,7 +23,7 @@ TABLE: Final = """
         meaning text NOT NULL, kind text, reference text, low uuid, high uuid,
         amount_minor bigint NOT NULL, currency text NOT NULL, card_brand text, last4 text,
         submitted_at timestamptz, batch_id text, settled_at timestamptz, fresh boolean NOT NULL,
-        change_code text, change_message text, changed_at timestamptz
+        others boolean NOT NULL, change_code text, change_message text, changed_at timestamptz
     ) ON COMMIT DROP
 """
 COLUMNS: Final = (
@@ -43,6 +43,7 @@ COLUMNS: Final = (
     "batch_id",
     "settled_at",
     "fresh",
+    "others",
     "change_code",
     "change_message",
     "changed_at",
@@ -67,22 +68,25 @@ class Spool:
     ) -> None:
         """Add lines of a list."""
         for line in lines:
-            self._add(line, batch_id, settled_at, False, b"")
+            self._add(line, batch_id, settled_at, b"", fresh=False)
 
     def add_asked(
         self,
         found: BookedTransaction,
         batch_id: str | None = None,
         settled_at: datetime | None = None,
+        *,
+        others: bool = False,
     ) -> None:
         """Add a transaction that was asked about by itself: it is as it is now. Its batch is the
-        one whose list shows it, if that is known."""
+        one whose list shows it, if that is known. `others`: it is a refund of what another program
+        charged."""
         self._add(
             found.line,
             batch_id or found.batch_id,
             settled_at or found.settled_at,
-            True,
             _change(found),
+            others=others,
         )
 
     def add_returned(self, original: BookedTransaction, by: BookedTransaction) -> None:
@@ -92,17 +96,22 @@ class Spool:
             original.line._replace(meaning=by.line.meaning),
             original.batch_id,
             original.settled_at,
-            True,
             _change(by) or field.NULL + field.NULL + _moment(by.line.submitted_at),
         )
+
+    def is_ours(self, line: BookLine) -> bool:
+        """Whether a line has a reference of our form."""
+        return ids.own_reference_bounds(line.reference or "", self._newest) is not None
 
     def _add(
         self,
         line: BookLine,
         batch_id: str | None,
         settled_at: datetime | None,
-        fresh: bool,
         changed: bytes,
+        *,
+        fresh: bool = True,
+        others: bool = False,
     ) -> None:
         bounds = ids.own_reference_bounds(line.reference or "", self._newest)
         low = high = None
@@ -130,6 +139,7 @@ class Spool:
                     field.text(batch_id),
                     _moment(settled_at),
                     field.TRUE if fresh else field.FALSE,
+                    field.TRUE if others else field.FALSE,
                     changed or 3 * field.NULL,
                 )
             )

@@ -104,12 +104,13 @@ class Open(msgspec.Struct, frozen=True):
 
 
 class Others(msgspec.Struct, frozen=True):
-    """Charges of a batch that no payment here explains, and that are no difference: of other
-    programs that use the account, or from before EasyPay knew it."""
+    """Charges and refunds of a batch that no payment here explains, and that are no difference: of
+    other programs that use the account, or from before EasyPay knew it."""
 
     batch_id: str
     currency: str
     charged: Sum
+    refunded: Sum
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -190,13 +191,17 @@ _BATCHES: Final = f"""
      GROUP BY b.account, b.batch_id ORDER BY b.settled_at, b.batch_id
 """
 _OTHERS: Final = """
-    SELECT s.batch_id, s.currency, count(*), sum(s.amount_minor)::bigint
+    SELECT s.batch_id, s.currency,
+           count(*) FILTER (WHERE s.kind = 'charge'),
+           coalesce(sum(s.amount_minor) FILTER (WHERE s.kind = 'charge'), 0)::bigint,
+           count(*) FILTER (WHERE s.kind = 'refund'),
+           coalesce(sum(s.amount_minor) FILTER (WHERE s.kind = 'refund'), 0)::bigint
       FROM settled_batches b JOIN settled_transactions s USING (account, batch_id)
-     WHERE b.settled_at >= $1 AND b.settled_at < $2 AND s.kind = 'charge' AND s.payment_id IS NULL
+     WHERE b.settled_at >= $1 AND b.settled_at < $2 AND s.payment_id IS NULL
        AND ($3::uuid IS NULL OR b.account IN
             (SELECT account FROM processor_logins WHERE merchant_id = $3))
        AND NOT EXISTS (SELECT FROM reconciliation_breaks d
-                        WHERE d.account = s.account AND d.kind = 'unexplained_charge'
+                        WHERE d.account = s.account AND d.kind = 'unexplained_' || s.kind
                           AND d.subject = s.transaction_id AND d.state <> 'cleared')
      GROUP BY b.settled_at, s.account, s.batch_id, s.currency
      ORDER BY b.settled_at, s.batch_id, s.currency
@@ -262,7 +267,7 @@ async def statement_of(
         left.append(Open("books_never_read", never))
     compared = [row for row in batches if row["is_read"]]
     differences = [each for row in compared for each in _differences(row)]
-    theirs = [Others(row[0], row[1], Sum(row[2], row[3])) for row in others]
+    theirs = [Others(row[0], row[1], Sum(row[2], row[3]), Sum(row[4], row[5])) for row in others]
     return Statement(totals, len(compared), theirs, differences, left)
 
 
