@@ -8,7 +8,7 @@ from easypay.db import partitions
 from easypay.mode import MODE
 from easypay.processors.books import BookLine, BrandFigures, SettledBatch
 from easypay.reconciliation import breaks, matching, reading, run, state
-from easypay.reconciliation.breaks import Asked, Ours, Written
+from easypay.reconciliation.breaks import Asked, New, Ours
 from easypay.reconciliation.matching import Account
 from easypay.reconciliation.model import BreakKind
 from easypay.reconciliation.spool import Spool
@@ -87,10 +87,10 @@ def _spool(w: World) -> Spool:
 
 async def compare_a_batch(w: World) -> None:
     # In its own books the account has these transactions already.
-    spool, account, written = _spool(w), account_of(w)._replace(key=b"another"), Written.none()
+    spool, account, new = _spool(w), account_of(w)._replace(key=b"another"), New()
     await matching.match(w.connection, spool, account, w.now)
     await matching.keep(w.connection, spool, account, "4711", whole=True)
-    await breaks.note(w.connection, account, written)
+    await breaks.note(w.connection, account, new)
     spool.close()
     kept = await w.connection.fetchval(
         "SELECT count(*) FROM settled_transactions WHERE account = $1 AND batch_id = '4711'",
@@ -112,7 +112,7 @@ async def look_for_what_is_in_no_list(w: World) -> None:
     await breaks.open_settled(w.connection, account, ("", ""), run.MOST_LINES)
     ours = Ours(w.merchant_id, w.operation.id, w.payment.id, w.operation.reference, "1", False)
     asked = [Asked(ours, BreakKind.UNEXPLAINED_VOID, "voided")]
-    await breaks.note_asked(w.connection, account, asked, Written.none())
+    await breaks.note_asked(w.connection, account, asked, New())
 
 
 async def keep_list_of_batches(w: World) -> None:
@@ -147,7 +147,7 @@ async def which_accounts_are_due(w: World) -> None:
 
 
 async def judge_our_own_rows(w: World) -> None:
-    await breaks.note_ours(w.connection, account_of(w), Written.none())
+    await breaks.note_ours(w.connection, account_of(w), New())
 
 
 async def list_breaks(w: World) -> None:

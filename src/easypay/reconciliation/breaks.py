@@ -200,13 +200,13 @@ _CLEAR_OURS: Final = f"""
        AND b.subject = a.subject AND b.kind IS DISTINCT FROM a.now_kind
 """
 # Ours has changed since: the payment was voided, refunded or given back here too.
-_CLEAR_CHANGED: Final = """
+_CLEAR_CHANGED: Final = f"""
     UPDATE reconciliation_breaks b
-       SET state = 'cleared', closed_at = db_now(), closed_by = 'easypay',
+       SET state = 'cleared', closed_at = db_now(), closed_by = '{ITSELF}',
            reason = 'the payment is ' || p.status || ' here now'
       FROM payments p
      WHERE b.account = $1 AND b.state = 'open' AND b.kind = ANY($2::text[])
-       AND p.merchant_id = b.merchant_id AND p.mode = b.mode AND p.id = b.payment_id AND {months}
+       AND p.merchant_id = b.merchant_id AND p.mode = b.mode AND p.id = b.payment_id AND {{months}}
        AND b.our_state IN ('authorized', 'captured') AND p.status <> b.our_state
        AND p.active_operation IS NULL
 """
@@ -291,28 +291,23 @@ class Asked(NamedTuple):
     their_state: str
 
 
-class Written(NamedTuple):
-    """How many differences were found for the first time, by kind."""
-
-    new: Counter[str]
-
-    @classmethod
-    def none(cls) -> "Written":
-        return cls(Counter())
-
-    def add(self, rows: Iterable[Any]) -> None:
-        for row in rows:
-            self.new[row["kind"]] += row["new"]
+New = Counter[str]
+"""How many differences were found for the first time, by kind."""
 
 
-async def note(connection: Any, account: Account, written: Written) -> None:
+def _count(new: New, rows: Iterable[Any]) -> None:
+    for row in rows:
+        new[row["kind"]] += row["new"]
+
+
+async def note(connection: Any, account: Account, new: New) -> None:
     """Write what `book_matches` found, and clear what it found no more."""
     await connection.execute(_REOPEN, account.key)
-    written.add(await connection.fetch(_NOTE, account.key))
+    _count(new, await connection.fetch(_NOTE, account.key))
     await connection.execute(_CLEAR, account.key, _LINE_KINDS)
 
 
-async def note_ours(connection: Any, account: Account, written: Written) -> None:
+async def note_ours(connection: Any, account: Account, new: New) -> None:
     """Write and clear the differences that begin with rows of ours."""
     for statement, found in (
         (_UNPROVEN, await connection.fetch(_UNPROVEN_IDS, account.key, MOST_OF_OURS)),
@@ -321,7 +316,7 @@ async def note_ours(connection: Any, account: Account, written: Written) -> None
         if found:
             merchants, operations, payments = zip(*found, strict=True)
             text = statement.format(joins=joins(operations, payments))
-            written.add(await connection.fetch(text, account.key, merchants, operations, payments))
+            _count(new, await connection.fetch(text, account.key, merchants, operations, payments))
     await connection.execute(_PROVEN, account.key)
     await connection.execute(_LATE_CLOSED, account.key)
 
@@ -382,16 +377,15 @@ async def open_ours(connection: Any, account: Account, limit: int) -> list[Ours]
     ]
 
 
-async def note_asked(
-    connection: Any, account: Account, asked: Sequence[Asked], written: Written
-) -> None:
+async def note_asked(connection: Any, account: Account, asked: Sequence[Asked], new: New) -> None:
     """Write and clear what the processor said of operations that the books do not show."""
     found = [each for each in asked if each.kind is not None]
     if found:
         operations = [each.ours.operation_id for each in found]
         payments = [each.ours.payment_id for each in found]
         statement = _NOTE_OURS.format(joins=joins(operations, payments))
-        written.add(
+        _count(
+            new,
             await connection.fetch(
                 statement,
                 account.key,
@@ -402,7 +396,7 @@ async def note_asked(
                 [each.ours.transaction_id for each in found],
                 [each.their_state for each in found],
                 OLD_AFTER,
-            )
+            ),
         )
     if not asked:
         return
@@ -494,7 +488,9 @@ async def match_by_hand(connection: Any, break_id: UUID, actor: str, reason: str
         return None
     found = Break(*row)
     detail = {"kind": found.kind, "subject": found.subject, "reason": reason}
-    await write_down(connection, actor, "reconciliation.matched", typed(found), detail)
+    await write_down(
+        connection, actor, "reconciliation.matched", ids.typed(ids.BREAK, found.id), detail
+    )
     return found
 
 
@@ -505,9 +501,7 @@ async def own(connection: Any, break_id: UUID, owner: str | None, actor: str) ->
     if row is None:
         return None
     found = Break(*row)
-    await write_down(connection, actor, "reconciliation.owned", typed(found), {"owner": owner})
+    await write_down(
+        connection, actor, "reconciliation.owned", ids.typed(ids.BREAK, found.id), {"owner": owner}
+    )
     return found
-
-
-def typed(found: Break) -> str:
-    return f"brk_{found.id.hex}"

@@ -34,7 +34,7 @@ from easypay.payments.model import PaymentKey
 from easypay.processors.base import Deadline, Processor
 from easypay.processors.books import BookLine, Meaning, Unread, books_of
 from easypay.reconciliation import breaks, matching, reading
-from easypay.reconciliation.breaks import Asked, Ours, Written
+from easypay.reconciliation.breaks import Asked, New, Ours
 from easypay.reconciliation.matching import OLD_AFTER, Account
 from easypay.reconciliation.model import BreakKind
 from easypay.reconciliation.reading import ASK_S, LOOK_BACK, Reader, ToRead
@@ -217,7 +217,7 @@ class Reconciliation:
         finally:
             renewing.cancel()
             await self._pool.execute(END, key, reader_id, result.failure, read_until, refused)
-        result.new_breaks = {kind: count for kind, count in one.written.new.items() if count}
+        result.new_breaks = {kind: count for kind, count in one.new.items() if count}
         if result.new_breaks:
             found = ", ".join(f"{count} {kind}" for kind, count in result.new_breaks.items())
             log.warning("account %s: new differences: %s", key.hex()[:12], found)
@@ -277,7 +277,7 @@ class _Run:
         self._result = result
         self._changed = changed
         self._failure: Unreadable | None = None
-        self.written = Written.none()
+        self.new = New()
 
     async def reconcile(self, reader: Reader, since: datetime, until: datetime) -> datetime:
         """Do all of it. Returns the time before which every batch was read.
@@ -325,7 +325,7 @@ class _Run:
                 whole = spool.lines >= batch.moved
                 await matching.keep(connection, spool, account, batch.batch_id, whole=whole)
                 failpoints.reach("reconcile_batch_kept")
-                await breaks.note(connection, account, self.written)
+                await breaks.note(connection, account, self.new)
                 await reading.has_read(connection, account.key, batch, whole=whole)
                 failpoints.reach("reconcile_batch_noted")
             if not whole:
@@ -354,7 +354,7 @@ class _Run:
         try:
             async with self._transaction() as connection:
                 await matching.match(connection, unsettled, account, began_at)
-                await breaks.note(connection, account, self.written)
+                await breaks.note(connection, account, self.new)
                 absent = await self._absent(connection, began_at)
                 ours = await breaks.open_ours(connection, account, MOST_WAITING)
                 lines = await breaks.open_lines(connection, account, MOST_WAITING)
@@ -365,7 +365,7 @@ class _Run:
         await self._judge_settled(began_at)
         await self._ask_all(reader, absent, [*ours, *lines], began_at)
         async with self._transaction() as connection:
-            await breaks.note_ours(connection, account, self.written)
+            await breaks.note_ours(connection, account, self.new)
 
     async def _absent(self, connection: Any, began_at: datetime) -> list[Ours]:
         """Return what of ours is in no list, from before the last run that came to its end: what
@@ -434,14 +434,14 @@ class _Run:
                 failpoints.reach("reconcile_asked")
                 await self._judge(connection, asked, began_at)
                 answers = _judged(ours, said)
-                await breaks.note_asked(connection, self._account, answers, self.written)
+                await breaks.note_asked(connection, self._account, answers, self.new)
         finally:
             asked.close()
 
     async def _judge(self, connection: Any, spool: Spool, began_at: datetime) -> None:
         await matching.match(connection, spool, self._account, began_at)
         await matching.explain(connection, self._account)
-        await breaks.note(connection, self._account, self.written)
+        await breaks.note(connection, self._account, self.new)
 
     def _fails(self, reason: str) -> None:
         """Let the run be a failure at its end: it goes on, and is done again soon."""
