@@ -80,6 +80,16 @@ class Intake:
         return sorted(found, key=lambda span: (span.start_time_unix_nano, span.parent_span_id))
 
 
+def spans_in(body: bytes) -> list[Any]:
+    """Return the spans of a request."""
+    return [
+        span
+        for of_process in ExportTraceServiceRequest.FromString(body).resource_spans
+        for of_scope in of_process.scope_spans
+        for span in of_scope.spans
+    ]
+
+
 def faults_of(span: Any) -> list[str]:
     """Return what of a span is not as the specification wants it."""
     wrong = []

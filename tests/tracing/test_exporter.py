@@ -6,24 +6,19 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import pytest
 
-from easypay.observability.tracing import export
-from easypay.observability.tracing.encoding import encoded
+from easypay.observability.tracing import export, otlp
+from easypay.observability.tracing.attributes import Value
 from easypay.observability.tracing.export import Exporter
-from easypay.observability.tracing.spans import Span, new_span_id
 from harness import free_port, until
-from tracing.intake import Intake, partial_success, taking
+from tracing.intake import Intake, attributes, partial_success, taking
 
 
-def span(name: str = "begin", **over: Any) -> Span:
+def span(*attributes: tuple[str, Value]) -> bytes:
     now = time.time_ns()
-    made = {"trace_id": new_span_id() * 2, "span_id": new_span_id(), "name": name}
-    return Span(
-        **made | {"kind": "internal", "start_ns": now, "end_ns": now, "attributes": {}} | over
-    )
+    return otlp.span(otlp.new_trace(), otlp.described("begin", "internal", *attributes), now, now)
 
 
 class Sending:
@@ -38,9 +33,9 @@ class Sending:
     def _count(self, result: str, spans: int) -> None:
         self.counts[result] += spans
 
-    def put(self, count: int = 1, **over: Any) -> None:
+    def put(self, count: int = 1) -> None:
         for _ in range(count):
-            self.exporter.put(encoded([span(**over)]), 1)
+            self.exporter.put(span(), 1)
 
     async def counted(self, **expected: int) -> None:
         async def so() -> bool:
@@ -94,6 +89,21 @@ async def test_spans_arrive_together_with_the_headers_of_the_operator(intake: In
     assert intake.resources[0]["service.name"] == "easypay"
 
 
+async def test_every_form_of_a_value_arrives_as_it_was(intake: Intake) -> None:
+    values: dict[str, Value] = {
+        "http.route": "/api/v1/" + "a" * 200,
+        "http.response.status_code": 201,
+        "db.operation.batch.size": 0,
+        "easypay.group.wait": 0.000123,
+        "easypay.replayed": True,
+    }
+    sending = Sending(intake.url)
+    sending.exporter.put(span(*values.items(), ("easypay.outcome", "Not a word")), 1)
+    await sending.close()
+    (arrived,) = intake.spans
+    assert attributes(arrived) == values
+
+
 async def test_429_and_503_are_tried_again_when_the_collector_says(intake: Intake) -> None:
     intake.answers = [(429, {"Retry-After": "1"}, b""), (503, {}, b"")]
     sending = Sending(intake.url)
@@ -126,7 +136,7 @@ async def test_spans_that_a_collector_refuses_beside_others_are_counted(
 ) -> None:
     intake.answers = [partial_success(1, "too old: 4111111111111111")]
     sending = Sending(intake.url)
-    sending.exporter.put(encoded([span(), span(), span()]), 3)
+    sending.exporter.put(span() + span() + span(), 3)
     await sending.counted(sent=2, refused=1)
     assert "refused 1 spans" in caplog.text
     assert "4111111111111111" not in caplog.text
@@ -231,7 +241,7 @@ async def test_no_count_falls_whatever_a_collector_says_that_it_refused(
 ) -> None:
     intake.answers = [partial_success(refused, "")]
     sending = Sending(intake.url)
-    sending.exporter.put(encoded([span(), span(), span()]), 3)
+    sending.exporter.put(span() + span() + span(), 3)
     await sending.close()
     assert +sending.counts == Counter(counts)
 

@@ -22,13 +22,15 @@ from easypay.observability.logs import JsonLines
 from easypay.observability.metrics import Instruments
 from easypay.observability.trace import NO_SPAN, current
 from easypay.observability.tracing.attributes import ATTRIBUTES, fits
+from easypay.observability.tracing.marks import MOST_MARKS, Asked, Called, outcome_is_bad
+from easypay.observability.tracing.otlp import of_process, request_of
 from easypay.observability.tracing.recorder import Traces
 from easypay.observability.tracing.sampling import MOST_KEPT_A_SECOND, Sampler
-from easypay.observability.tracing.spans import MOST_MARKS, Asked, Called, outcome_is_bad, spans_of
+from easypay.observability.tracing.spans import spans_of
 from easypay.settings import Settings
 from easypay_bench import targets
 from harness import ENCRYPTION_KEY
-from tracing.intake import Intake, taking
+from tracing.intake import Intake, spans_in, taking
 
 CLIENTS = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-%b"
 
@@ -101,8 +103,10 @@ def test_no_part_of_a_trace_begins_before_it() -> None:
     now = stopwatch()
     trace = sampler(1).begin()
     trace.add(Called(now - 2.0, now - 1.0, "authorize_net", "sale", "approved"))
-    own, call = spans_of(trace, "POST /", "server", 1.5, {}, error=False)
-    assert own.start_ns <= call.start_ns <= call.end_ns <= own.end_ns
+    parts = spans_of(trace, "POST /", "server", 1.5, {}, error=False)
+    own, call = spans_in(request_of(parts, of_process({})))
+    assert own.start_time_unix_nano <= call.start_time_unix_nano <= call.end_time_unix_nano
+    assert call.end_time_unix_nano <= own.end_time_unix_nano
 
 
 def test_slow_is_what_misses_the_targets() -> None:

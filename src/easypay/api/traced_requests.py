@@ -6,8 +6,8 @@ from easypay.api.http import Request, Response
 from easypay.api.observer import CLIENT_LEFT, QUIET, RequestObserver
 from easypay.observability.trace import Trace
 from easypay.observability.tracing.attributes import Value
+from easypay.observability.tracing.marks import Recorded, outcome_is_bad
 from easypay.observability.tracing.recorder import Traces
-from easypay.observability.tracing.spans import Recorded, outcome_is_bad
 
 _MAY_BE_UNKNOWN: Final = (202, CLIENT_LEFT)
 

@@ -1,7 +1,7 @@
 """How the calls to a processor are timed and counted by outcome: payments and the vault alike."""
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Final, TypeVar
 
@@ -11,6 +11,9 @@ from easypay.processors.base import Finding, NotSent, Outcome, Passed
 from easypay.processors.customer_vault import ChangeAnswer, FindAnswer, StoreAnswer, VaultNotSent
 
 Result = TypeVar("Result", Outcome, Finding, Passed, StoreAnswer, ChangeAnswer, FindAnswer)
+OnEnd = Callable[[float, float, str, str, str], None]
+"""Told of the end of a call: when it began and ended (`clock.stopwatch`), the processor, the
+operation and the outcome."""
 _NOT_SENT: Final = (NotSent, VaultNotSent)
 _CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -24,7 +27,9 @@ class MeasuredCalls:
         self._operations = instruments.operations
         self._account_refused = instruments.account_refused
 
-    async def _measured(self, operation: str, call: Awaitable[Result]) -> Result:
+    async def _measured(
+        self, operation: str, call: Awaitable[Result], on_end: OnEnd | None = None
+    ) -> Result:
         begun = stopwatch()
         outcome = "cancelled"
         try:
@@ -34,8 +39,11 @@ class MeasuredCalls:
                 self._account_refused.add(result.account_refusal.code)
             return result
         finally:
-            self._calls.observe(stopwatch() - begun, self._name, operation)
+            ended = stopwatch()
+            self._calls.observe(ended - begun, self._name, operation)
             self._operations.add(operation, outcome)
+            if on_end is not None:
+                on_end(begun, ended, self._name, operation, outcome)
 
 
 @lru_cache(64)

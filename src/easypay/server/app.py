@@ -76,7 +76,7 @@ from easypay.processors.integration import Integration
 from easypay.processors.registry import installed
 from easypay.server import caching, gateway_chores, handlers, watching
 from easypay.server.background import kept_running
-from easypay.server.traces import observed_by, processors_of, traces_of
+from easypay.server.traces import observed_by, processors_of, traces_of, watcher_of
 from easypay.settings import QUESTION_CONNECTIONS, Settings
 from easypay.webhooks.endpoints import READER as WEBHOOKS
 
@@ -229,7 +229,8 @@ class Gateway:
         dsn = settings.database_url.get_secret_value()
         pool = await open_pool(dsn, size=settings.database_pool_size)
         self._slow = SlowStatements(settings.slow_statement_s)
-        self._pool = MeasuredPool(pool, self._instruments, self._slow.saw)
+        saw = watcher_of(self._slow.saw, self._traces)
+        self._pool = MeasuredPool(pool, self._instruments, saw)
         async with self._pool.acquire() as connection:
             await require_schema(connection)
             await set_back.check_at_start(connection)
@@ -263,7 +264,7 @@ class Gateway:
             queue=settings.reading_queue,
             limit_s=settings.reading_timeout_s,
             patience_s=settings.database_patience_s,
-            watcher=self._watch_reading,
+            watcher=watcher_of(self._watch_reading, self._traces),
             wanted=wanted,
         )
         questions = await make_pool(
@@ -272,7 +273,8 @@ class Gateway:
             name="questions",
             wanted=wanted,
         )
-        measured = MeasuredPool(questions, self._instruments, self._slow.saw)
+        saw = watcher_of(self._slow.saw, self._traces)
+        measured = MeasuredPool(questions, self._instruments, saw)
         return ReadPlace(
             name=name,
             dsn=dsn,

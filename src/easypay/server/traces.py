@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from easypay import failpoints
@@ -19,6 +19,9 @@ from easypay.webhooks.http_sender import HttpSender
 
 if TYPE_CHECKING:
     from easypay.observability.tracing.recorder import Traces
+
+Saw = Callable[[str, float], None]
+"""Told of a statement that ended, and of how long it took."""
 
 
 def traces_of(settings: Settings, instruments: Instruments, service: str) -> Traces | None:
@@ -67,6 +70,18 @@ def processors_of(
     from easypay.observability.tracing.calls import TracedProcessor
 
     return {name: TracedProcessor(name, c, instruments, traces) for name, c in clients.items()}
+
+
+def watcher_of(saw: Saw, traces: Traces | None) -> Saw:
+    """Return what is told of every statement outside a group, besides `saw`."""
+    if traces is None:
+        return saw
+
+    def both(sql: str, took_s: float) -> None:
+        saw(sql, took_s)
+        traces.saw(sql, took_s)
+
+    return both
 
 
 def sender_of(names: AllowedNames, most_idle: int, traces: Traces | None) -> HttpSender:

@@ -34,7 +34,7 @@ from easypay.payments.chores import keep_doing, sign_of_life
 from easypay.processors.registry import installed
 from easypay.server import caching, watching
 from easypay.server.background import kept_running
-from easypay.server.traces import processors_of, traces_of
+from easypay.server.traces import processors_of, traces_of, watcher_of
 from easypay.settings import WORKER_POOL_SIZE, Settings
 from easypay.worker import depths, running_out
 from easypay.worker.reconciling import Reconciling
@@ -106,8 +106,10 @@ async def parts_of(settings: Settings) -> Parts:
     instruments = Instruments(settings.metrics_dir)
     dsn = settings.database_url.get_secret_value()
     slow = SlowStatements(settings.slow_statement_s)
+    traces = traces_of(settings, instruments, "easypay-worker")
+    saw = watcher_of(slow.saw, traces)
     pool = MeasuredPool(
-        await open_pool(dsn, size=WORKER_POOL_SIZE, name="worker pool"), instruments, slow.saw
+        await open_pool(dsn, size=WORKER_POOL_SIZE, name="worker pool"), instruments, saw
     )
     try:
         async with pool.acquire() as connection:
@@ -118,7 +120,6 @@ async def parts_of(settings: Settings) -> Parts:
         raise
     vault = Vault(settings.encryption_key.get_secret_value())
     integrations = installed(settings.processor_addresses)
-    traces = traces_of(settings, instruments, "easypay-worker")
     return Parts(
         settings=settings,
         pool=pool,

@@ -3,16 +3,17 @@ one of their own."""
 
 import re
 from collections.abc import Awaitable, Iterable
+from functools import partial
 from typing import Final
 
 from easypay.clock import stopwatch
 from easypay.observability.call_metrics import Measured, MeasuredProcessor
-from easypay.observability.measured_calls import Result, word
+from easypay.observability.measured_calls import MeasuredCalls, OnEnd, Result
 from easypay.observability.metrics import Instruments
 from easypay.observability.trace import current
 from easypay.observability.tracing.attributes import Value
+from easypay.observability.tracing.marks import BAD_OUTCOMES, Recorded
 from easypay.observability.tracing.recorder import Traces
-from easypay.observability.tracing.spans import BAD_OUTCOMES, Called, Recorded
 from easypay.observability.vault_metrics import MeasuredVault
 from easypay.processors.base import Processor
 from easypay.processors.customer_vault import vault_of
@@ -26,59 +27,60 @@ _ABOUT: Final = {
 _EVENT: Final = re.compile(r"evt_([0-9a-f]{32})")
 
 
-class TracedProcessor(MeasuredProcessor):
+class _TracedCalls(MeasuredCalls):
+    """Calls that leave marks."""
+
+    traces: Traces
+
+    def _measured(
+        self, operation: str, call: Awaitable[Result], on_end: OnEnd | None = None
+    ) -> Measured[Result]:
+        trace = current.get()
+        if isinstance(trace, Recorded):
+            return super()._measured(operation, call, trace.called)
+        own = self.traces.begin()
+        on_end = partial(_end_of_call, self.traces, own)
+        return _within(own, super()._measured(operation, call, on_end))
+
+
+class TracedProcessor(_TracedCalls, MeasuredProcessor):
     """A processor whose calls leave marks, also those to its vault."""
 
     def __init__(
         self, name: str, processor: Processor, instruments: Instruments, traces: Traces
     ) -> None:
         super().__init__(name, processor, instruments)
-        self._traces = traces
+        self.traces = traces
         vault = vault_of(processor)
         if vault is not None:
             self.vault = TracedVault(name, vault, instruments)
             self.vault.traces = traces
 
-    def _measured(self, operation: str, call: Awaitable[Result]) -> Measured[Result]:
-        measured = super()._measured(operation, call)
-        return _traced(self._traces, self._name, operation, measured)
 
-
-class TracedVault(MeasuredVault):
+class TracedVault(_TracedCalls, MeasuredVault):
     """A vault whose calls leave marks."""
 
-    traces: Traces
 
-    def _measured(self, operation: str, call: Awaitable[Result]) -> Measured[Result]:
-        measured = super()._measured(operation, call)
-        return _traced(self.traces, self._name, operation, measured)
-
-
-async def _traced(
-    traces: Traces, processor: str, operation: str, call: Awaitable[Result]
-) -> Result:
-    """Make a call to a processor that leaves a mark. One that belongs to no trace, such as an
-    inquiry of the resolver, gets its own."""
+async def _within(trace: Recorded, call: Measured[Result]) -> Result:
+    """Make a call that belongs to no trace, such as an inquiry of the resolver, in its own."""
     around = current.get()
-    trace = around if isinstance(around, Recorded) else traces.begin()
     current.set(trace)
-    begun, outcome = stopwatch(), "cancelled"
     try:
-        result = await call
-        outcome = word(type(result))
-        return result
+        return await call
     finally:
-        if trace is around:
-            trace.add(Called(begun, stopwatch(), processor, operation, outcome))
-        else:
-            current.set(around)
-            _end_of_call(traces, trace, processor, operation, outcome, stopwatch() - begun)
+        current.set(around)
 
 
 def _end_of_call(
-    traces: Traces, trace: Recorded, processor: str, operation: str, outcome: str, took_s: float
+    traces: Traces,
+    trace: Recorded,
+    begun: float,
+    ended: float,
+    processor: str,
+    operation: str,
+    outcome: str,
 ) -> None:
-    bad = outcome in BAD_OUTCOMES
+    bad, took_s = outcome in BAD_OUTCOMES, ended - begun
     attributes: dict[str, Value] = {
         "easypay.processor": processor,
         "easypay.operation": operation,

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from easypay import clock
 from easypay.card_numbers import scrub
 from easypay.clock import monotonic
-from easypay.observability.tracing.encoding import refused_of, request_of
+from easypay.observability.tracing.otlp import of_process, refused_of, request_of
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Exporter:
         url: str,
         *,
         headers: Mapping[str, str],
-        resource: dict[str, str],
+        resource: Mapping[str, str],
         counted: Counted,
     ) -> None:
         parts = urlsplit(url)
@@ -75,7 +75,7 @@ class Exporter:
             "Content-Type": "application/x-protobuf",
             "User-Agent": "easypay",
         }
-        self._resource = resource
+        self._process = of_process(resource)
         self._counted = counted
         self._parts: deque[tuple[bytes, int]] = deque()
         self._bytes = 0
@@ -123,7 +123,7 @@ class Exporter:
             while (batch := self._batch()) is not None:
                 parts, spans = batch
                 try:
-                    refused = self._send(request_of(parts, self._resource))
+                    refused = self._send(request_of(parts, self._process))
                 except _Final as error:
                     self._counted("failed", spans)
                     self._warn(f"{spans} spans were lost: {error}")

@@ -16,22 +16,23 @@ from easypay import __version__, ids
 from easypay.addresses import headers_of
 from easypay.clock import stopwatch
 from easypay.db.group_commit import Entry, GroupCommitter
+from easypay.observability.call_metrics import summary
 from easypay.observability.metrics import Instruments
 from easypay.observability.trace import current
 from easypay.observability.tracing.attributes import ATTRIBUTE_OF, Value
-from easypay.observability.tracing.encoding import encoded
 from easypay.observability.tracing.export import Exporter
-from easypay.observability.tracing.sampling import Sampler
-from easypay.observability.tracing.spans import (
+from easypay.observability.tracing.marks import (
+    Asked,
     Called,
     Group,
-    Kind,
     Link,
     Recorded,
     Submitted,
     outcome_is_bad,
-    spans_of,
 )
+from easypay.observability.tracing.otlp import Kind
+from easypay.observability.tracing.sampling import Sampler
+from easypay.observability.tracing.spans import spans_of
 from easypay.settings import Settings
 
 T = TypeVar("T")
@@ -100,7 +101,7 @@ class Traces:
         happens here, the request or the work has had its end."""
         try:
             spans = spans_of(trace, name, kind, took_s, attributes, error=error, links=links)
-            self._exporter.put(encoded(spans), len(spans))
+            self._exporter.put(b"".join(spans), len(spans))
         except Exception:
             log.exception("a trace cannot be encoded")
             return
@@ -118,7 +119,14 @@ class Traces:
         """Let the metrics of requests name this trace."""
         self._requests.exemplify(took_s, trace.trace_id, *labels)
 
-    # groups --------------------------------------------------------------------------------------
+    # statements and groups -----------------------------------------------------------------------
+
+    def saw(self, sql: str, took_s: float) -> None:
+        """Leave a mark of a statement outside a group that has just ended."""
+        trace = current.get()
+        if isinstance(trace, Recorded):
+            ended = stopwatch()
+            trace.add(Asked(ended - took_s, ended, summary(sql)))
 
     def observe_groups(self, committer: GroupCommitter[Any, Any]) -> None:
         """Let the groups of a committer leave marks on the traces of their members."""
@@ -167,19 +175,23 @@ class Traces:
 
 
 def entry_of_trace(*parts: Any) -> Entry[Any, Any]:
+    """Return the entry of an item, with the trace that waits for it."""
     entry: Entry[Any, Any] = Entry(*parts)
     entry.context = current.get()
     return entry
 
 
 def mark_members(name: str, entries: Sequence[Entry[Any, Any]], begun: float, ended: float) -> None:
-    traced = [(each.context, each) for each in entries if isinstance(each.context, Recorded)]
-    if traced:
-        members = [(trace.trace_id, trace.span_id, trace.head) for trace, _ in traced]
-        group = Group(name, len(entries), begun, ended, members)
-        for trace, entry in traced:
-            operation_id = getattr(entry.item, "operation_id", None)
-            payment_id = getattr(entry.item, "payment_id", None)
+    """Leave a mark on the trace of each item of a group."""
+    kept: list[Link] = []
+    group = Group(name, len(entries), begun, ended, kept)
+    for entry in entries:
+        trace, item = entry.context, entry.item
+        if isinstance(trace, Recorded):
+            if trace.head:
+                kept.append((trace.trace_id, trace.span_id))
+            operation_id = getattr(item, "operation_id", None)
+            payment_id = getattr(item, "payment_id", None)
             trace.add(Submitted(entry.since, group, operation_id, payment_id))
 
 

@@ -17,7 +17,7 @@ from easypay import ids
 from easypay.card_numbers import hides_card_number
 from easypay.clock import monotonic
 from easypay.observability.trace import NO_SPAN, accept
-from easypay.observability.tracing.spans import Recorded
+from easypay.observability.tracing.marks import Recorded
 
 MOST_KEPT_A_SECOND: Final = 50
 """Traces of one kind that are kept because they went wrong, per process, and as many because they
@@ -53,15 +53,9 @@ class Sampler:
             head = int(begun.flags, 16) & 1 == 1
         else:
             head = begun.span_id[8:] >= self._least
-        return Recorded(
-            trace_id=begun.trace_id,
-            span_id=begun.span_id,
-            flags=b"01" if head else b"00",
-            given=begun.given,
-            parent=parent,
-            head=head,
-            marks=[],
-        )
+        flags = b"01" if head else b"00"
+        # By position, which is faster than by name: every request comes here.
+        return Recorded(begun.trace_id, begun.span_id, flags, begun.given, parent, head)
 
     def begin(self, trace_id: bytes | None = None) -> Recorded:
         """Return a trace of work that no request waits for: a new one, or a span more in that of
