@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -157,11 +157,19 @@ def on(
 
 
 @contextmanager
-def another_gateway(stack: Stack) -> Iterator[str]:
-    """Start one more gateway beside that of a stack which the bench started, with its settings.
-    Yield its address. Raises StackFailed."""
-    with _gateway(1, stack.environment, stack.directory) as (url, _):
-        yield url
+def another_gateway(stack: Stack, settings: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """Start one more gateway beside that of a stack which the bench started, with its settings
+    and these. Yield the stack with this gateway in place of the first. Raises StackFailed."""
+    more = {f"EASYPAY_{name.upper()}": value for name, value in (settings or {}).items()}
+    environment = {**stack.environment, **more}
+    with _gateway(1, environment, stack.directory) as (url, pids):
+        yield replace(
+            stack,
+            api_url=url,
+            gateway_pids=pids,
+            gateway_settings={**stack.gateway_settings, **(settings or {})},
+            environment=environment,
+        )
 
 
 @contextmanager

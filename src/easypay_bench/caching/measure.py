@@ -144,7 +144,7 @@ def _measured(name: str, plan: Plan, settings: Mapping[str, str], say: Any) -> S
             found = _in_turn(running, merchant, reads, plan, say)
         say(f"{plan.changes} changes")
         with stack.another_gateway(running) as second:
-            late = told.late_ms(running.api_url, second, merchant.api_key, plan.changes)
+            late = told.late_ms(running.api_url, second.api_url, merchant.api_key, plan.changes)
     return Setup(name, found, late)
 
 
