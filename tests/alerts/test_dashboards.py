@@ -4,7 +4,11 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from copy import deepcopy
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -17,15 +21,63 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads(Path(__file__).with_name("grafana_dashboard.schema.json").read_text())
 FAMILIES = Instruments().registry.families
 BOARDS = {board.uid: dashboards.dashboard(board) for board in dashboards.BOARDS}
+Board = dict[str, Any]
 
 
 @pytest.mark.parametrize("uid", BOARDS)
 def test_a_dashboard_is_one_by_grafanas_schema(uid: str) -> None:
     board = BOARDS[uid]
     jsonschema.Draft202012Validator(SCHEMA).validate(board)
-    cells = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]}
-    assert len(cells) == len(board["panels"]), "two panels lie on each other"
-    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert _faults(board) == []
+
+
+def _faults(board: Board) -> list[str]:
+    """Return what Grafana would show wrongly although the schema allows it."""
+    faults = []
+    panels = board["panels"]
+    sources = {f"${{{each['name']}}}" for each in board["templating"]["list"]}
+    taken: dict[tuple[int, int], int] = {}
+    for panel in panels:
+        at, number = panel["gridPos"], panel["id"]
+        if at["x"] + at["w"] > 24:
+            faults.append(f"panel {number} is wider than the page")
+        for x, y in product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])):
+            if taken.setdefault((x, y), number) != number:
+                faults.append(f"panels {taken[x, y]} and {number} lie on each other at {x}, {y}")
+        asked = [panel, *panel["targets"]]
+        if {each.get("datasource", {}).get("uid") for each in asked} - sources:
+            faults.append(f"panel {number} has a source that is no variable of the dashboard")
+        for names, of in ((panel["targets"], "refId"), (panels, "id"), (panels, "title")):
+            if len({each[of] for each in names}) < len(names):
+                faults.append(f"panel {number}: {of} twice")
+    return faults
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda first, second: second["gridPos"].update(first["gridPos"], x=2), "lie on each"),
+        (lambda first, _: first["gridPos"].update(x=20), "wider"),
+        (lambda first, second: second.update(id=first["id"]), "id twice"),
+        (lambda first, _: first["targets"].append(first["targets"][0]), "refId twice"),
+        (lambda first, _: first["datasource"].update(uid="prometheus"), "source"),
+        (lambda first, _: first["targets"][0].pop("datasource"), "source"),
+    ],
+)
+def test_a_fault_in_a_dashboard_is_found(change: Callable[[Any, Any], object], fault: str) -> None:
+    board = deepcopy(BOARDS["easypay-payments"])
+    change(*board["panels"][:2])
+    assert fault in " ".join(_faults(board))
+
+
+@pytest.mark.parametrize("where", [(), ("panels", 0), ("panels", 0, "fieldConfig", "defaults")])
+def test_a_field_that_grafana_does_not_know_is_found(where: tuple[str | int, ...]) -> None:
+    board = deepcopy(BOARDS["easypay-payments"])
+    inner: Any = board
+    for step in where:
+        inner = inner[step]
+    inner["no_such_field"] = 1
+    assert not jsonschema.Draft202012Validator(SCHEMA).is_valid(board)
 
 
 def _queries() -> list[str]:
