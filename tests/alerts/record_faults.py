@@ -24,10 +24,12 @@ from harness import QUICK, Shop, Stack, migrated, simulating, stack_over, with_d
 from harness.commands import run_easypay
 from harness.http import http_client
 from harness.processes import ADMIN_KEY, Gateway
+from harness.replica import StreamingReplica
 from harness.shop import queued_payment
 from harness.waiting import until
 
 _DAY_S = 86_400
+_CONNECTIONS = "300"
 
 
 class Scene:
@@ -368,6 +370,35 @@ async def no_worker(scene: Scene) -> None:
     await scene.record("the only worker is killed", {"EasyPayNoWorker": {}}, begin, end)
 
 
+async def replica_behind(scene: Scene) -> None:
+    lag = "easypay_replica_lag_seconds"
+    usual = scene.gateway
+    with tempfile.TemporaryDirectory() as folder:
+        replica = StreamingReplica(
+            scene.cluster, Path(folder) / "replica", max_connections=_CONNECTIONS
+        ).start()
+        url = replica.dsn(scene.stack.dsn)
+        scene.gateway = await scene.stack.gateway(**QUICK, database_replica_url=url)
+        await scene.until("easypay_replica_in_use", lambda value: value == 1)
+
+        async def begin() -> None:
+            await replica.pause()
+            await scene.pay(1)  # without something new to replay it is not behind
+            await scene.until(lag, lambda value: value > 30)
+
+        async def end() -> None:
+            await replica.resume()
+            await scene.until(lag, lambda value: value < 0.5)
+
+        await scene.record(
+            "the read replica replays nothing for half a minute",
+            {"EasyPayReplicaBehind": {}}, begin, end,
+        )  # fmt: skip
+        await asyncio.to_thread(scene.gateway.terminate)
+        scene.gateway = usual
+        replica.stop()
+
+
 async def killed(scene: Scene) -> None:
     rest, before = await scene.text(), await scene.text()
     scene.gateway.kill()
@@ -381,7 +412,7 @@ async def killed(scene: Scene) -> None:
 SCENES = (
     lost_replies, nobody_answers, wrong_key, no_database, clock_wrong, months_end, work_stands,
     work_parked, unknown_stays, charged_late, books_not_read,
-    notifications_lost, no_worker, killed,
+    notifications_lost, no_worker, replica_behind, killed,
 )  # fmt: skip
 
 
@@ -389,7 +420,9 @@ async def main(names: Sequence[str]) -> None:
     """Play the scenes, or all, and write the file."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with embedded.running(folder / "postgres", settings={"max_connections": "300"}) as cluster:
+        with embedded.running(
+            folder / "postgres", settings={"max_connections": _CONNECTIONS}
+        ) as cluster:
             template = "easypay_template"
             admin = await asyncpg.connect(cluster.dsn)
             await admin.execute(f"CREATE DATABASE {template}")

@@ -21,10 +21,14 @@ SETTINGS = {"fsync": "off", "shared_buffers": "16MB", "min_wal_size": "32MB"}
 
 
 class StreamingReplica:
-    """A copy of a running server that follows it. It has its port before it is started."""
+    """A copy of a running server that follows it. It has its port before it is started.
 
-    def __init__(self, primary: Cluster, folder: Path) -> None:
+    `settings`: beside SETTINGS. It needs as many connections as its primary may have.
+    """
+
+    def __init__(self, primary: Cluster, folder: Path, **settings: str) -> None:
         self._primary = primary
+        self._settings = SETTINGS | settings
         self._folder = folder
         self._port = free_port()
         self._cluster: Cluster | None = None
@@ -51,7 +55,7 @@ class StreamingReplica:
         shutil.copy2(self._primary.home / "password", place.home / "password")
         binaries.give(place.home / "password", place.identity)
         (place.home / "port").write_text(f"{self._port}\n")
-        self._cluster = embedded.start(self._folder, settings=SETTINGS)
+        self._cluster = embedded.start(self._folder, settings=self._settings)
         return self
 
     def dsn(self, database: str) -> str:
