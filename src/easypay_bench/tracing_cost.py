@@ -30,6 +30,8 @@ from easypay_bench.payment_request import orders
 from easypay_bench.stack import another_gateway, own, shop
 
 RATES: Final[Mapping[str, str | None]] = {"off": None, "off too": None, "10%": "0.1", "100%": "1"}
+_SLOW: Final = {"traces_slow_s": "600", "traces_slow_own_s": "600"}
+"""At its peak a gateway misses its targets, and keeps up to 50 traces a second besides its rate."""
 _WARMUP_S: Final = 2.0
 _SETTLE_S: Final = 1.3
 """After a load, its last spans leave within a second. Sending them belongs to its cost."""
@@ -93,7 +95,7 @@ def measured(directory: Path, *, rounds: int, seconds: float, connections: int) 
         merchant = parts.enter_context(shop(stack))
         sides = {}
         for name, rate in RATES.items():
-            settings = {} if rate is None else {"traces_url": url, "traces_rate": rate}
+            settings = {} if rate is None else {"traces_url": url, "traces_rate": rate, **_SLOW}
             made = parts.enter_context(another_gateway(stack, settings))
             asked = orders(f"{made.host}:{made.port}", merchant.api_key)
             job = Job(made.host, made.port, asked, connections, seconds)
