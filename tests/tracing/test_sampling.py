@@ -22,7 +22,7 @@ from easypay.observability.logs import JsonLines
 from easypay.observability.metrics import Instruments
 from easypay.observability.trace import NO_SPAN, current
 from easypay.observability.tracing.attributes import ATTRIBUTES, fits
-from easypay.observability.tracing.marks import MOST_MARKS, Asked, Called, outcome_is_bad
+from easypay.observability.tracing.marks import MOST_MARKS, Called, outcome_is_bad
 from easypay.observability.tracing.otlp import of_process, request_of
 from easypay.observability.tracing.recorder import Traces
 from easypay.observability.tracing.sampling import MOST_KEPT_A_SECOND, Sampler
@@ -119,8 +119,16 @@ def test_slow_is_what_misses_the_targets() -> None:
 def test_a_trace_has_a_bound_of_marks() -> None:
     trace = sampler(1).begin()
     for _ in range(2 * MOST_MARKS):
-        trace.add(Asked(0.0, 1.0, "SELECT payments"))
+        trace.called(0.0, 1.0, "authorize_net", "sale", "approved")
     assert len(trace.marks) == MOST_MARKS
+
+
+def test_many_statements_hide_no_unknown_outcome() -> None:
+    trace = sampler().begin()
+    for _ in range(2 * MOST_MARKS):
+        trace.asked(0.0, 1.0, "SELECT payments")
+    trace.called(0.0, 1.0, "authorize_net", "sale", "unknown")
+    assert outcome_is_bad(trace.marks)
 
 
 def test_an_unknown_outcome_is_bad_and_a_decline_is_not() -> None:

@@ -16,6 +16,8 @@ Link = tuple[bytes, bytes]
 """The hexadecimal digits of a trace and of a span in it."""
 MOST_MARKS: Final = 64
 """Marks of one trace; further ones are dropped."""
+MOST_STATEMENTS: Final = MOST_MARKS // 2
+"""Once there are so many marks, no statement leaves one: the outcome of a call always has room."""
 BAD_OUTCOMES: Final = frozenset({"unknown", "not_sent", "cancelled", "inconclusive"})
 
 
@@ -75,6 +77,11 @@ class Recorded(Trace, frozen=True, gc=False):
         """Keep a mark, unless there are too many."""
         if len(self.marks) < MOST_MARKS:
             self.marks.append(mark)
+
+    def asked(self, begun: float, ended: float, summary: str) -> None:
+        """Keep a mark of a statement outside a group, unless there are many marks."""
+        if len(self.marks) < MOST_STATEMENTS:
+            self.marks.append(Asked(begun, ended, summary))
 
     def called(
         self, begun: float, ended: float, processor: str, operation: str, outcome: str

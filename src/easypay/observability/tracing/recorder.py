@@ -22,7 +22,6 @@ from easypay.observability.trace import current
 from easypay.observability.tracing.attributes import ATTRIBUTE_OF, Value
 from easypay.observability.tracing.export import Exporter
 from easypay.observability.tracing.marks import (
-    Asked,
     Called,
     Group,
     Link,
@@ -126,7 +125,7 @@ class Traces:
         trace = current.get()
         if isinstance(trace, Recorded):
             ended = stopwatch()
-            trace.add(Asked(ended - took_s, ended, summary(sql)))
+            trace.asked(ended - took_s, ended, summary(sql))
 
     def observe_groups(self, committer: GroupCommitter[Any, Any]) -> None:
         """Let the groups of a committer leave marks on the traces of their members."""

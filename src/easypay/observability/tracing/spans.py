@@ -40,8 +40,7 @@ def spans_of(
     groups that have none yet."""
     now = stopwatch()
     now_ns = time.time_ns()
-    zero_ns = now_ns - int(now * 1e9)
-    """The moment of the stopwatch's zero."""
+    zero_ns = now_ns - int(now * 1e9)  # when the stopwatch showed 0
     of_trace = otlp.of_trace(trace.trace_id)
     made = [b""]
     operation_id = payment_id = None
