@@ -10,6 +10,8 @@ from easypay_bench.work import __main__ as command
 from easypay_bench.work.bars import STATEMENTS, Findings, Snapshot, rows
 from easypay_bench.work.bars import Burst as Emptied
 from easypay_bench.work.ordinary import Cost, Pair
+from easypay_bench.work.sender import Order, Sender, SlowAnswer
+from easypay_bench.work.slow_answers import Series, Watch
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +71,37 @@ def test_what_is_compared_is_compared_the_right_way_round() -> None:
     )
     figures = {row.name: (row.figure, row.met) for row in rows(found)}
     assert figures == {
-        "queued: share of the rate beside a snapshot": (0.95, True),
-        "deliveries: share of the rate beside a snapshot": (0.5, False),
+        "a snapshot held for 60 s costs queued payments": (pytest.approx(5), True),
+        "a snapshot held for 60 s costs webhooks": (50, False),
         "payments/s, times before": (0.9, False),
         "gateway CPU of a payment, times before": (1.05, False),
         "PostgreSQL CPU of a payment, times before": (1.0, True),
         "WAL of a payment, times before": (1.0, True),
     }
+
+
+def test_of_a_slow_answer_it_is_told_what_it_waited_for() -> None:
+    order = Order(host="", port=0, api_keys=[], count=2, rate=500)
+    sender = Sender(order)
+    head = (
+        b"HTTP/1.1 202 Accepted\r\nserver-timing: auth;dur=0.1, begin;dur=%b, total;dur=%b\r\n\r\n"
+    )
+    sender.answered(head % (b"2.5", b"3"), 100.0, 0.004)
+    sender.answered(head % (b"20.5", b"24"), 100.0, 0.030)
+    assert sender.slow == [SlowAnswer(100.0, 0.030, 0.024, 0.0205)], "the first one was quick"
+
+    watch = Watch([])
+    loop, backend = watch.loops.setdefault(1, Series()), watch.backends.setdefault(2, Series())
+    # From 99.99 on, the loop ran for a fifth of the time, and half of it waited for a core.
+    loop.add(99.99, 5.0, 1.0)
+    loop.add(100.09, 5.02, 1.05)
+    backend.add(100.01, 0.5, 0.0)  # it was found late
+    backend.add(100.09, 0.5, 0.08)
+    found = watch.explain(2, sender.slow)
+    (slow,) = found.slow
+    assert (slow.took, slow.in_gateway, slow.commit) == pytest.approx((30, 24, 20.5))
+    assert (slow.loop_ran, slow.loop_waited) == pytest.approx((6, 15))
+    assert (slow.backends_ran, slow.backends_waited) == pytest.approx((0, 20))
+    assert slow.no_core == 30, "no more than it took"
+    assert "1 of 2 answers were slow: 30 ms, 24 of them in the gateway" in found.summary()
+    assert "100% of their time was for want of a core" in found.summary()

@@ -11,6 +11,7 @@ from easypay_bench.performance_bars import percentile
 from easypay_bench.work.feed import FeedRun
 from easypay_bench.work.notified import MOST_MS as NOTIFIED_MS
 from easypay_bench.work.ordinary import Pair
+from easypay_bench.work.slow_answers import SlowAnswers
 from easypay_bench.work.stored import MOST_US
 from easypay_bench.work.stored import Pair as StoredPair
 
@@ -98,8 +99,10 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     drained: list[Drained] = []
     accepted_ms: dict[str, float] = {}
     accepted_rate: float = 0.0
+    accepted_slow: SlowAnswers | None = None
     notified_ms: dict[str, float] = {}
     notified_rate: float = 0.0
+    notified_slow: SlowAnswers | None = None
     stored: list[StoredPair] = []
     feed: dict[str, FeedRun] = {}
     """By who waits for events."""
@@ -166,13 +169,15 @@ def rows(found: Findings) -> Iterator[Row]:
 
 def _beside_snapshot(held: Snapshot | None) -> Iterator[Row]:
     if held is not None:
-        for name in ("queued", "deliveries"):
+        for what, name in (("queued payments", "queued"), ("webhooks", "deliveries")):
             before, beside, after = (
                 [getattr(burst, f"{name}_per_s") for burst in bursts]
                 for bursts in (held.before, held.beside, held.after)
             )
-            shares = [b / mean((a, c)) for a, b, c in zip(before, beside, after, strict=True)]
-            yield _least(f"{name}: share of the rate beside a snapshot", shares, 0.9, "")
+            costs = [
+                100 * (1 - b / mean((a, c))) for a, b, c in zip(before, beside, after, strict=True)
+            ]
+            yield _most(f"a snapshot held for {held.held_s:g} s costs {what}", costs, 10, "%")
 
 
 def _beside_base(pairs: Sequence[Pair]) -> Iterator[Row]:

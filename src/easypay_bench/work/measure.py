@@ -21,6 +21,8 @@ from easypay_bench.work import batches, feed, notified, ordinary, stored
 from easypay_bench.work.bars import ENDPOINT, NO_ENDPOINT, STATEMENTS, Drained, Findings, Told
 from easypay_bench.work.bursts import RATE, begun, beside_snapshot, emptied, value
 from easypay_bench.work.programs import Came, Receivers, commit, mint, pay, receivers
+from easypay_bench.work.sender import Sent
+from easypay_bench.work.slow_answers import SlowAnswers, watched
 
 PARTS: Final = ("queue", "accept", "notified", "stored", "feed", "webhooks", "snapshot", "batches")
 """What can be measured alone. The ordinary path is measured if there is a commit to compare."""
@@ -95,12 +97,22 @@ async def _on(stack: Stack, plan: Plan, say: Say, found: Findings) -> Findings:
             found = replace(found, drained=drained)
         if "accept" in parts:
             say(f"202 at {plan.accept_rate:g}/s")
-            latency_ms = await _accepted(stack, merchant, plan)
-            found = replace(found, accepted_ms=latency_ms, accepted_rate=plan.accept_rate)
+            accepted, why = await _accepted(stack, merchant, plan)
+            found = replace(
+                found,
+                accepted_ms=accepted.latency_ms,
+                accepted_rate=plan.accept_rate,
+                accepted_slow=why,
+            )
         if "notified" in parts:
             say(f"notifications of the processor at {plan.notified_rate:g}/s")
-            latency_ms = await notified.answered(stack, merchant, plan.notified_rate, plan.seconds)
-            found = replace(found, notified_ms=latency_ms, notified_rate=plan.notified_rate)
+            told, why = await notified.answered(stack, merchant, plan.notified_rate, plan.seconds)
+            found = replace(
+                found,
+                notified_ms=told.latency_ms,
+                notified_rate=plan.notified_rate,
+                notified_slow=why,
+            )
         if "stored" in parts:
             of_stored = await stored.pairs(stack, merchant, plan.stored_rounds, plan.payments, say)
             found = replace(found, stored=of_stored)
@@ -206,18 +218,20 @@ async def _drained(stack: Stack, merchant: Merchant, plan: Plan, say: Say) -> Dr
     )
 
 
-async def _accepted(stack: Stack, merchant: Merchant, plan: Plan) -> dict[str, float]:
-    """Return how long a 202 takes while a worker sends what is queued."""
+async def _accepted(stack: Stack, merchant: Merchant, plan: Plan) -> tuple[Sent, SlowAnswers]:
+    """Return how long a 202 takes while a worker sends what is queued, and why slow ones did."""
     count = int(plan.accept_rate * plan.seconds)
     tokens = await mint(stack, merchant, count + 1)
     with stacks.worker(stack):
         await pay(stack, [merchant], 1, tokens=tokens, queued=True)
         await emptied(stack)
-        sent = await pay(
-            stack, [merchant], count, rate=plan.accept_rate, tokens=tokens, queued=True
-        )
+        async with watched(stack, "enqueue") as watch:
+            sent = await pay(
+                stack, [merchant], count, rate=plan.accept_rate, tokens=tokens, queued=True
+            )
+            why = watch.explain(count, sent.slow)
         await emptied(stack)
-    return sent.latency_ms
+    return sent, why
 
 
 async def _feed(stack: Stack, merchant: Merchant, plan: Plan, say: Say) -> dict[str, feed.FeedRun]:

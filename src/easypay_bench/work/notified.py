@@ -9,6 +9,8 @@ from easypay.notifications.accounts import PATH, shown
 from easypay_bench.http_calls import StackFailed, call
 from easypay_bench.stack import Merchant, Stack
 from easypay_bench.work.programs import notify, pay
+from easypay_bench.work.sender import Sent
+from easypay_bench.work.slow_answers import SlowAnswers, watched
 
 MOST_MS: Final = 20.0
 """The p99 of an answer may take so long."""
@@ -18,9 +20,9 @@ _ACCOUNT: Final = "SELECT account FROM processor_logins WHERE merchant_id = $1 A
 
 async def answered(
     stack: Stack, merchant: Merchant, rate: float, seconds: float
-) -> dict[str, float]:
-    """Return how long answers take, in milliseconds from when each notification was due, p50 to
-    max. Raises LoadFailed, StackFailed."""
+) -> tuple[Sent, SlowAnswers]:
+    """Return how long answers take from when each notification was due, and why slow ones did.
+    Raises LoadFailed, StackFailed."""
     typed = ids.typed(ids.MERCHANT, merchant.id)
     call(
         "PUT",
@@ -42,5 +44,7 @@ async def answered(
         raise StackFailed("the gateway has not noted the account of the merchant")
     path = PATH.format(processor="authorize_net", account=shown(account))
     await notify(stack, path, _KEY, int(rate), rate=rate)  # it warms up, and reads the key
-    sent = await notify(stack, path, _KEY, int(rate * seconds), rate=rate)
-    return sent.latency_ms
+    count = int(rate * seconds)
+    async with watched(stack, "notifications") as watch:
+        sent = await notify(stack, path, _KEY, count, rate=rate)
+        return sent, watch.explain(count, sent.slow)

@@ -8,6 +8,7 @@ from rich.console import Console
 from easypay_bench.performance_bars import finite, per_payment_us, percentile, spread
 from easypay_bench.tables import table
 from easypay_bench.work.bars import Findings, Told, rows
+from easypay_bench.work.slow_answers import Explained
 
 
 def as_data(found: Findings) -> dict[str, Any]:
@@ -15,6 +16,15 @@ def as_data(found: Findings) -> dict[str, Any]:
     data = msgspec.to_builtins(found)
     for run in data["feed"].values():
         run["late_ms"] = spread(run["late_ms"])
+    for name, why in (
+        ("accepted_slow", found.accepted_slow),
+        ("notified_slow", found.notified_slow),
+    ):
+        if why is not None:
+            data[name]["slow"] = {
+                field: spread([getattr(each, field) for each in why.slow])
+                for field in Explained.__struct_fields__
+            }
     for name in ("fast", "at_rate", "one_hangs"):
         for told in data[name]:
             told["late_ms"] = spread(told["late_ms"])
@@ -46,6 +56,9 @@ def show(found: Findings, console: Console) -> None:
 
 
 def _show_queue_and_feed(found: Findings, console: Console) -> None:
+    for name, why in (("202", found.accepted_slow), ("notifications", found.notified_slow)):
+        if why is not None:
+            console.print(f"{name}: {why.summary()}", highlight=False)
     if found.drained:
         console.print(
             table(

@@ -9,6 +9,7 @@ when the last is answered.
 import asyncio
 import hmac
 import json
+import re
 import secrets
 import string
 import sys
@@ -25,6 +26,9 @@ from easypay_bench.payment_request import AMOUNTS, LOWEST_MINOR, PATH, body_of
 from easypay_bench.performance_bars import spread
 
 _LAST_ANSWER_S: Final = 30.0
+SLOW_S: Final = 0.01
+MOST_SLOW: Final = 2_000
+_TIMING: Final = re.compile(rb"\b(begin|total);dur=([0-9.]+)")
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +50,17 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     signature_key: str = ""
 
 
+class SlowAnswer(msgspec.Struct, frozen=True):
+    """An answer that took longer than `SLOW_S`. `due`: when its request was due, by `perf_counter`,
+    which all processes of a machine share. What the gateway says of it (Server-Timing), in seconds:
+    how long it had it, and how long of that it waited for the commit."""
+
+    due: float
+    took_s: float
+    total_s: float
+    begin_s: float
+
+
 class Sent(msgspec.Struct, frozen=True):
     """What came of an order. Latencies in milliseconds, from p50 to max."""
 
@@ -54,6 +69,8 @@ class Sent(msgspec.Struct, frozen=True):
     """Status -> how often."""
     latency_ms: dict[str, float]
     cpu_s: float
+    slow: list[SlowAnswer] = []
+    """The first `MOST_SLOW` of them, if payments were sent at a rate."""
 
 
 class Sender:
@@ -68,6 +85,7 @@ class Sender:
         self._due: deque[float] = deque()
         self.answers: Counter[str] = Counter()
         self.latencies_s: list[float] = []
+        self.slow: list[SlowAnswer] = []
         self._all_answered = asyncio.Event()
 
     async def connect(self) -> None:
@@ -97,6 +115,7 @@ class Sender:
             dict(self.answers),
             spread([each * 1000 for each in self.latencies_s]),
             cpu_s() - used_s,
+            self.slow,
         )
 
     async def _by_the_clock(self, started: float) -> None:
@@ -112,6 +131,15 @@ class Sender:
     def _next(self, connection: "_Connection") -> None:
         due = self._due.popleft()
         connection.send(self._request(), due or perf_counter())
+
+    def answered(self, answer: bytes, due: float, took_s: float) -> None:
+        """Count an answer. Of a slow one, remember what the gateway says of it."""
+        self.answers[answer[9:12].decode("latin-1")] += 1
+        self.latencies_s.append(took_s)
+        if self.order.rate and took_s > SLOW_S and len(self.slow) < MOST_SLOW:
+            timing = {name: float(ms) / 1000 for name, ms in _TIMING.findall(answer)}
+            total_s, begin_s = timing.get(b"total", 0.0), timing.get(b"begin", 0.0)
+            self.slow.append(SlowAnswer(due, took_s, total_s, begin_s))
 
     def free(self, connection: "_Connection") -> None:
         """Give a connection its next payment, or let it wait for one."""
@@ -195,9 +223,8 @@ class _Connection(asyncio.Protocol):
         length = reply_length(self._received)
         if length is None or len(self._received) < length:
             return
-        status, self._received = self._received[9:12].decode("latin-1"), b""
-        self._sender.answers[status] += 1
-        self._sender.latencies_s.append(perf_counter() - self._due)
+        answer, self._received = self._received, b""
+        self._sender.answered(answer, self._due, perf_counter() - self._due)
         self._sender.free(self)
 
 
