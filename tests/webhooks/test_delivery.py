@@ -587,6 +587,59 @@ async def test_nothing_is_claimed_again_after_what_was_recorded(
     assert claims == [1] * 10
 
 
+async def test_a_claim_after_a_fan_out_asks_only_for_the_endpoints_that_it_was_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "POLL_S", 60.0)
+    asked: list[list[UUID]] = []
+    claim = queue.claim
+
+    async def noted(*given: Any, only: Any = None, **more: Any) -> list[Delivery]:
+        if only is not None:  # now and then one is of everything
+            asked.append([each.endpoint_id for each in only])
+        return await claim(*given, only=only, **more)
+
+    monkeypatch.setattr(queue, "claim", noted)
+    kinds = ("payment.captured", "payment.voided")
+    both = {kind: (await bench.endpoint(types=[kind]))[0].id for kind in kinds}
+    async with bench.working():
+        for kind in kinds:
+            await bench.happen(kind=kind)
+        await bench.left()
+        asked.clear()
+        for kind in kinds * 5:
+            await bench.happen(kind=kind)
+            await bench.left()
+    assert len(bench.receiver.got) == 12
+    assert asked, "each claim was of everything"
+    assert all(each in ([both[kinds[0]]], [both[kinds[1]]]) for each in asked), asked
+
+
+async def test_attempts_are_recorded_together_unless_something_waits_for_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+    record = queue.record
+
+    async def noted(lane: Any, told: Any) -> queue.Recorded:
+        groups.append(len(told))
+        return await record(lane, told)
+
+    monkeypatch.setattr(queue, "record", noted)
+    await bench.endpoint()
+    for _ in range(8):
+        await bench.happen()
+    monkeypatch.setattr(delivery, "_GATHER_S", 0.3)
+    async with bench.working():
+        await bench.left()
+    assert groups == [8]
+    monkeypatch.setattr(delivery, "_GATHER_S", 600.0)
+    for _ in range(4):
+        await bench.happen()
+    async with bench.working(of_each=2):
+        await bench.arrived(11)  # the third has waited for the place of one before
+
+
 async def has_claimed(claims: list[int], times: int) -> bool:
     return len(claims) >= times
 

@@ -27,13 +27,16 @@ def delivery(age_s: float = 0.0) -> Delivery:
 def claimed(
     recent: Recent, *found: Delivery, whole: bool = False, rooms: dict[UUID, int] | None = None
 ) -> None:
+    if not whole:
+        recent.note([(MERCHANT, ENDPOINT)])
     asked = None if whole else recent.next()
     assert whole or asked is not None
     recent.claimed(asked, monotonic(), found, rooms or {}, OF_EACH, cut_off=False)
 
 
 def back_s(recent: Recent) -> float:
-    """Return how far back the next claim looks for the endpoint."""
+    """Return how far back a claim looks for the endpoint."""
+    recent.note([(MERCHANT, ENDPOINT)])
     asked = recent.next()
     assert asked is not None
     (back,) = asked
@@ -60,6 +63,32 @@ def test_an_endpoint_that_was_just_fanned_out_to_is_looked_through() -> None:
     assert back_s(recent) == EVER_S
     claimed(recent)
     assert back_s(recent) < 5
+
+
+def test_between_claims_of_everything_only_what_was_noted_is_asked_for() -> None:
+    recent, other = Recent(), ids.new_id()
+    recent.note([(MERCHANT, ENDPOINT), (MERCHANT, other)])
+    claimed(recent, whole=True)
+    assert recent.next() == []
+    recent.note([(MERCHANT, other)])
+    asked, began = recent.next(), monotonic()
+    assert asked is not None
+    assert [each.endpoint_id for each in asked] == [other]
+    recent.note([(MERCHANT, ENDPOINT)])  # while it claims
+    recent.claimed(asked, began, [], {}, OF_EACH, cut_off=False)
+    left = recent.next()
+    assert left is not None
+    assert [each.endpoint_id for each in left] == [ENDPOINT]
+
+
+def test_what_found_no_room_is_asked_for_again() -> None:
+    recent, other = Recent(), ids.new_id()
+    recent.note([(MERCHANT, ENDPOINT), (MERCHANT, other)])
+    found = delivery()
+    recent.claimed(None, monotonic(), [found], {}, OF_EACH, cut_off=True)
+    asked = recent.next()
+    assert asked is not None
+    assert {each.endpoint_id for each in asked} == {ENDPOINT, other}
 
 
 def test_a_claim_begins_where_one_ended_that_got_as_many_as_it_asked_for() -> None:

@@ -2,7 +2,8 @@
 
 Every endpoint has a bound of messages in flight, so one that hangs takes the place of no other; one
 that does not answer is tried with one message at a time. Nothing is held in the database while a
-message is under way. Attempts are recorded in groups: while one group is written the next gathers.
+message is under way. Attempts are recorded in groups: those that end within a moment, or while the
+group before is written.
 
 A worker that dies has left its claims to the lease: another sends these messages again. So a
 message arrives at least once, and the receiver knows a repetition by its id.
@@ -10,8 +11,9 @@ message arrives at least once, and the receiver knows a repetition by its id.
 
 import asyncio
 import logging
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
@@ -50,7 +52,7 @@ LIMIT_S: Final = 15.0
 FOLLOW_S: Final = 0.01
 """How often it is asked whether the feed has new events, while there is something to deliver."""
 POLL_S: Final = 0.05
-"""How often the list is looked at then. What is fanned out here is looked for at once."""
+"""The least pause before a claim of everything. What is fanned out here is claimed at once."""
 IDLE_POLL_S: Final = 1.0
 IDLE_FOLLOW_S: Final = 0.1
 """How often both are done after a quiet minute. To ask about the feed costs next to nothing, if
@@ -62,6 +64,8 @@ _OF_EACH: Final = 16
 MOST: Final = 1_000
 """Messages in flight."""
 _OF_GROUP: Final = 500
+_GATHER_S: Final = 0.01
+"""Attempts that end within so long are recorded together, unless something waits for them."""
 _MOST_SILENT: Final = 10_000
 _MOST_ANSWER: Final = 1024
 """Characters of an answer's body that are kept."""
@@ -197,8 +201,8 @@ class Deliverer:
         began = monotonic()
         made = await self._fan_out.step()
         if made:
-            self._recent.note(made, began)
-            self.wake()
+            self._busy_until = monotonic() + _BUSY_FOR_S
+            self._look_at(made, began)
         if not self._fan_out.is_behind:  # the feed gets nothing new so soon
             idle_s = IDLE_FOLLOW_S if self._fan_out.is_needed else IDLE_POLL_S
             await asyncio.sleep(self._poll_s(FOLLOW_S, idle_s))
@@ -213,13 +217,19 @@ class Deliverer:
         finally:
             self._claiming = False
         try:
-            async with asyncio.timeout(self._poll_s(POLL_S, IDLE_POLL_S)):
+            pause_s = max(self._recent.all_in_s(), self._poll_s(POLL_S, IDLE_POLL_S))
+            async with asyncio.timeout(pause_s):
                 await self._work.wait()
         except TimeoutError:
             pass
 
+    def _look_at(self, endpoints: Iterable[tuple[UUID, UUID]], since: float = math.inf) -> None:
+        """Claim now of these endpoints (merchant, id), as `Recent.note`."""
+        self._recent.note(endpoints, since)
+        self._work.set()
+
     async def _claim_next(self, most: int) -> list[Delivery]:
-        """Claim of the endpoints that had something lately, or now and then of all."""
+        """Claim of the endpoints for which there may be something, or now and then of all."""
         only, rooms, began = self._recent.next(), self._rooms(), monotonic()
         if only == []:
             return []
@@ -228,9 +238,13 @@ class Deliverer:
         )
         self._is_full = len(claimed) >= most
         counts = Counter(each.endpoint_id for each in claimed)
-        self._full = {
-            each for each in rooms.keys() | counts if counts[each] >= rooms.get(each, self._of_each)
-        }
+        if only is None:
+            asked = rooms.keys() | counts.keys()
+            self._full.clear()
+        else:
+            asked = {each.endpoint_id for each in only}
+            self._full -= asked
+        self._full |= {each for each in asked if counts[each] >= rooms.get(each, self._of_each)}
         self._recent.claimed(only, began, claimed, rooms, self._of_each, cut_off=self._is_full)
         return claimed
 
@@ -408,9 +422,11 @@ class Deliverer:
         )
 
     async def _record(self) -> None:
-        """Write down a group of attempts: those that ended while the last group was written. Claim
-        if there was no room for something that may wait, or if something has waited behind them."""
+        """Write down a group of attempts. Claim where there was no room for something that may
+        wait, or where something has waited behind them."""
         await self._recordable.wait()
+        if not self._is_awaited():
+            await asyncio.sleep(_GATHER_S)
         group = self._told[:_OF_GROUP]
         if group:
             recorded = await queue.record(self._records, group)
@@ -418,15 +434,19 @@ class Deliverer:
             for told in group:
                 self._recent.over(told.delivery)
                 self._count(told, lost=told.id not in recorded.ids)
-            if (
-                recorded.any_behind
-                or self._is_full
-                or any(told.delivery.endpoint_id in self._full for told in group)
-            ):
+            concerned = {(t.delivery.merchant_id, t.delivery.endpoint_id) for t in group}
+            if freed := recorded.behind | {each for each in concerned if each[1] in self._full}:
+                self._look_at(freed)
+            if self._is_full:
                 self._work.set()
             await self._disable(group, recorded)
         if not self._told:
             self._recordable.clear()
+
+    def _is_awaited(self) -> bool:
+        """Whether something may wait for what is to be recorded: for its place, or the stop."""
+        ended = {each.delivery.endpoint_id for each in self._told}
+        return self._stopping or self._is_full or not ended.isdisjoint(self._full)
 
     def _count(self, told: Told, *, lost: bool) -> None:
         behind = told.sent_at - ids.moment_of(told.delivery.event_id)

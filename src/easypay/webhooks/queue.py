@@ -237,8 +237,9 @@ class Recorded(NamedTuple):
     """Those that were still this worker's; the others were not written down."""
     dead: set[tuple[UUID, Mode, UUID]]
     """Endpoints that have failed for too long: merchant, mode and id."""
-    any_behind: bool
-    """Whether an event that waited behind one of these can be claimed now."""
+    behind: set[tuple[UUID, UUID]]
+    """Endpoints (merchant, id) where an event that waited behind one of these can be claimed
+    now."""
 
 
 async def record(lane: Any, told: Sequence[Told]) -> Recorded:
@@ -250,7 +251,7 @@ async def record(lane: Any, told: Sequence[Told]) -> Recorded:
         return recorded
     more = await _record(lane, missing)
     return Recorded(
-        recorded.ids | more.ids, recorded.dead | more.dead, recorded.any_behind or more.any_behind
+        recorded.ids | more.ids, recorded.dead | more.dead, recorded.behind | more.behind
     )
 
 
@@ -271,7 +272,7 @@ async def _record(lane: Any, told: Sequence[Told]) -> Recorded:
     return Recorded(
         {row[0] for row in rows},
         {(row[2], MODE[row[3]], row[1]) for row in rows if row[4]},
-        any(row[5] for row in rows),
+        {(row[2], row[1]) for row in rows if row[5] and row[1] is not None},
     )
 
 

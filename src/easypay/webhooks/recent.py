@@ -2,9 +2,10 @@
 
 Rows that are gone stay in an index for as long as a transaction elsewhere may still see them. So a
 claim that goes through everything gets slower, the longer an export or a backup takes. Most claims
-ask only for the endpoints that had something lately, and for each from where an earlier claim has
-ended: at the last row that it found, or if it found everything, at its own time. A claim of
-everything finds the rest now and then: tries again, and what another worker has fanned out.
+ask only for the endpoints for which this worker knows of something, and for each from where an
+earlier claim has ended: at the last row that it found, or if it found everything, at its own time.
+A claim of everything finds the rest now and then: tries again, and what another worker has fanned
+out and not claimed.
 
 A row may wait behind an earlier event of its payment that is being delivered. It became due no
 earlier than that event, so claims look back as far as the oldest that this worker has not recorded.
@@ -27,8 +28,10 @@ _LATE_S: Final = 0.1
 """What others write is committed so long after its time, or a claim of everything finds it. This
 worker's own fan-outs are noted with the time at which they began."""
 _LATELY_S: Final = 60.0
+_NOTHING: Final = (-math.inf, math.inf)
+"""In place of when an endpoint was noted, and since when there is something new."""
 _MOST: Final = 1_000
-"""Endpoints. While more had something lately, every claim is of everything."""
+"""Endpoints. If there may be something for more, the next claim is of everything."""
 
 
 class Recent:
@@ -42,29 +45,30 @@ class Recent:
         self._claimed: dict[UUID, dict[UUID, float]] = {}
         """Endpoint -> event -> when it became due, of those that are not recorded yet."""
         self._new: dict[UUID, tuple[float, float]] = {}
-        """Endpoint -> when it was noted, and since when there may be something new."""
+        """Endpoint -> when it was noted, and since when there may be something new, if there may.
+        All of them are in `_lately`."""
         self._all_at = 0.0
 
     def note(self, endpoints: Iterable[tuple[UUID, UUID]], since: float = math.inf) -> None:
-        """Note the merchants and ids of endpoints for which there is something that became due
-        after the moment `since`."""
+        """Note the merchants and ids of endpoints for which there may be something to claim; if it
+        is new, it became due after the moment `since`."""
         now = monotonic()
         for merchant_id, endpoint_id in endpoints:
             self._lately[endpoint_id] = merchant_id, now
-            if since < math.inf:
-                self._new[endpoint_id] = now, min(since, self._new.get(endpoint_id, (now, now))[1])
-                if endpoint_id in self._seen_at:
-                    self._seen_at[endpoint_id] = min(since, self._seen_at[endpoint_id])
+            self._new[endpoint_id] = now, min(since, self._new.get(endpoint_id, _NOTHING)[1])
+            if endpoint_id in self._seen_at:
+                self._seen_at[endpoint_id] = min(since, self._seen_at[endpoint_id])
+
+    def all_in_s(self) -> float:
+        """Return how soon everything is to be claimed, in seconds."""
+        return self._all_at - monotonic()
 
     def next(self) -> list[Back] | None:
         """Return what to claim now; None: everything."""
         now = monotonic()
-        if now >= self._all_at or len(self._lately) > _MOST:
+        if now >= self._all_at or len(self._new) > _MOST:
             return None
-        return [
-            Back(merchant_id, endpoint_id, self._back_s(endpoint_id, now))
-            for endpoint_id, (merchant_id, _) in self._lately.items()
-        ]
+        return [Back(self._lately[each][0], each, self._back_s(each, now)) for each in self._new]
 
     def _back_s(self, endpoint_id: UUID, now: float) -> float:
         seen_at = self._seen_at.get(endpoint_id)
@@ -91,18 +95,21 @@ class Recent:
             due_at = began - each.overdue_s
             self._claimed.setdefault(each.endpoint_id, {})[each.event_id] = due_at
             reached[each.endpoint_id] = max(due_at, reached.get(each.endpoint_id, due_at))
-        self.note((each.merchant_id, each.endpoint_id) for each in found)
+            self._lately[each.endpoint_id] = each.merchant_id, now
         counts = Counter(each.endpoint_id for each in found)
         for endpoint_id in self._lately if asked is None else [each.endpoint_id for each in asked]:
             if not cut_off and counts[endpoint_id] < rooms.get(endpoint_id, of_each):
                 reached[endpoint_id] = began
             if endpoint_id in reached:
                 held = self._claimed.get(endpoint_id, {}).values()
-                noted_at, since = self._new.get(endpoint_id, (-math.inf, math.inf))
+                noted_at, since = self._new.get(endpoint_id, _NOTHING)
                 if noted_at < began:  # else the claim may not have seen what was new
                     self._new.pop(endpoint_id, None)
                     since = math.inf
                 self._seen_at[endpoint_id] = min((reached[endpoint_id], since, *held))
+        if cut_off:
+            for endpoint_id in self._lately:
+                self._new.setdefault(endpoint_id, (now, math.inf))
         if asked is None:
             self._all_at = now + max(ALL_EVERY_S, _REST * (now - began))
             self._forget(now - _LATELY_S)
