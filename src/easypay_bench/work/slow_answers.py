@@ -30,12 +30,11 @@ _PROC: Final = Path("/proc")
 
 class Explained(msgspec.Struct, frozen=True):
     """One slow answer, in milliseconds: how long it took from when the request was due; how long
-    the gateway says that it had it, and how long of that it waited for the commit; how long the
-    gateway's loop ran meanwhile, and waited for a core; the same of its connections' backends."""
+    the gateway says that it had it, 0 if it says nothing; how long the gateway's loop ran
+    meanwhile, and waited for a core; the same of its connections' backends."""
 
     took: float
     in_gateway: float
-    commit: float
     loop_ran: float
     loop_waited: float
     backends_ran: float
@@ -69,9 +68,9 @@ class SlowAnswers(msgspec.Struct, frozen=True, kw_only=True):
             return f"no slow answer; {load}"
         middle = Explained(*(median(each) for each in zip(*map(_fields, self.slow), strict=True)))
         no_core = sum(each.no_core for each in self.slow) / sum(each.took for each in self.slow)
+        inside = f", {middle.in_gateway:.0f} of them in the gateway" if middle.in_gateway else ""
         return (
-            f"{len(self.slow)} of {self.answers} answers were slow: {middle.took:.0f} ms, "
-            f"{middle.in_gateway:.0f} of them in the gateway, {middle.commit:.0f} for the commit "
+            f"{len(self.slow)} of {self.answers} answers were slow: {middle.took:.0f} ms{inside} "
             f"(medians); its loop ran {middle.loop_ran:.1f} ms and waited {middle.loop_waited:.1f} "
             f"for a core, its connections {middle.backends_ran:.1f} and "
             f"{middle.backends_waited:.1f}: {no_core:.0%} of their time was for want of a core; "
@@ -147,7 +146,7 @@ class Watch:
     def _explained(self, answer: SlowAnswer) -> Explained:
         ends = answer.due + answer.took_s
         parts = (
-            *(answer.took_s, answer.total_s, answer.begin_s),
+            *(answer.took_s, answer.total_s),
             *_sum(self.loops.values(), answer.due, ends),
             *_sum(self.backends.values(), answer.due, ends),
         )
