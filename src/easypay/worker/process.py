@@ -93,9 +93,8 @@ async def _run(settings: Settings, lists: Sequence[Listed]) -> int:
     return 0
 
 
-async def _drain(loops: Sequence[Loop], within_s: float) -> bool:
+async def _drain(loops: Sequence[Loop], within_s: float) -> None:
     await asyncio.gather(*(each.stop(within_s) for each in loops))
-    return True
 
 
 async def parts_of(settings: Settings) -> Parts:
