@@ -14,18 +14,28 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from easypay import clock, ids
+from easypay.clock import monotonic
 from easypay.customers import store
 from easypay.customers.model import Asked, CustomerFields
 from easypay.db import work_list
 from easypay.db.connections import Lane
 from easypay.db.embedded import Cluster
+from easypay.db.failures import ConnectionLost
 from easypay.db.pool import Pool, open_pool
 from easypay.errors import ValidationFailed
 from easypay.events import numbering
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault, new_encryption_key
 from easypay.mode import Mode
-from easypay.webhooks import delivery, endpoints, log, queue, redelivery, sent_requests
+from easypay.webhooks import (
+    delivery,
+    endpoints,
+    log,
+    queue,
+    recent,
+    redelivery,
+    sent_requests,
+)
 from easypay.webhooks.addresses import AllowedNames, networks
 from easypay.webhooks.delivery import Deliverer
 from easypay.webhooks.fan_out import FanOut
@@ -663,6 +673,35 @@ async def test_what_waits_behind_an_event_is_claimed_once_that_is_recorded(
     assert len(bench.receiver.got) == 13
 
 
+async def test_what_is_fanned_out_while_an_earlier_event_is_recorded_is_claimed_after_that(
+    bench: Bench, claims: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim still sees the earlier event, and the statement that records does not see the later
+    one."""
+    monkeypatch.setattr(recent, "ALL_EVERY_S", 600.0)
+    payment, record, order = ids.new_id(), queue.record, list[str]()
+
+    async def with_another_event(lane: Any, told: Any) -> queue.Recorded:
+        if len(order) > 1:
+            return await record(lane, told)
+        async with bench.pool.acquire() as other, other.transaction():
+            await other.execute("SELECT FROM webhook_deliveries FOR UPDATE")
+            recording = asyncio.create_task(record(lane, told))
+            await until(lambda: other.fetchval(WAITS), what="the statement waits for the row")
+            claims.clear()
+            order.extend(await bench.happen(payment=payment))
+            await until(lambda: has_claimed(claims, 1), what="a claim that finds nothing")
+            assert claims == [0]
+        return await recording
+
+    monkeypatch.setattr(queue, "record", with_another_event)
+    await bench.endpoint()
+    order += await bench.happen(payment=payment)
+    async with bench.working():
+        await bench.left()
+    assert [got.id for got in bench.receiver.got] == order
+
+
 async def test_what_a_parked_event_held_back_is_claimed_at_once(
     bench: Bench, claims: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -925,6 +964,33 @@ async def test_the_fan_out_is_not_planned_for_each_step(bench: Bench) -> None:
         " WHERE statement LIKE '%feed%'"
     )
     assert (planned["once"] >= 6, planned["anew"]) == (True, 0), planned
+    await fan_out.close()
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_server_that_knows_nothing_of_the_last_fan_out_is_fanned_out_to_again(
+    bench: Bench, told: bool
+) -> None:
+    """After a failover, say, and though no other event happens. Behind a pooler nobody is told."""
+    endpoint, _ = await bench.endpoint()
+    fan_out = FanOut(bench.dsn, limit_s=4.0)
+    await bench.happen()
+    mark = await bench.pool.fetchval("SELECT last_seq FROM feed_readers WHERE name = 'webhooks'")
+    assert await fan_out.step() == [(bench.merchant_id, endpoint.id)]
+    await bench.pool.execute("DELETE FROM webhook_deliveries")
+    await bench.pool.execute(f"UPDATE feed_readers SET last_seq = {mark} WHERE name = 'webhooks'")
+    if told:
+        await bench.pool.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'easypay webhooks' AND datname = current_database()"
+        )
+        with pytest.raises(ConnectionLost):
+            await fan_out.step()
+    else:
+        assert await fan_out.step() is None
+        fan_out._read_at = monotonic()  # ten seconds later
+    assert await fan_out.step() == [(bench.merchant_id, endpoint.id)]
+    assert await bench.pool.fetchval(_COUNT) == 1
     await fan_out.close()
 
 

@@ -429,13 +429,20 @@ class Deliverer:
             await asyncio.sleep(_GATHER_S)
         group = self._told[:_OF_GROUP]
         if group:
+            began = monotonic()
             recorded = await queue.record(self._records, group)
             del self._told[: len(group)]
             for told in group:
                 self._recent.over(told.delivery)
                 self._count(told, lost=told.id not in recorded.ids)
-            concerned = {(t.delivery.merchant_id, t.delivery.endpoint_id) for t in group}
-            if freed := recorded.behind | {each for each in concerned if each[1] in self._full}:
+            freed = set(recorded.behind)
+            for told in group:
+                of = told.delivery.endpoint_id
+                # What was fanned out meanwhile, the statement has not seen; and a claim of it has
+                # still seen the earlier event.
+                if of in self._full or self._recent.was_noted(of, began):
+                    freed.add((told.delivery.merchant_id, of))
+            if freed:
                 self._look_at(freed)
             if self._is_full:
                 self._work.set()

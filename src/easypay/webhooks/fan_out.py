@@ -9,19 +9,24 @@ The tables of this month and the last are read first; if an event lies in anothe
 
 While an old snapshot is held the mark has a version for each of its moves, and a search by its name
 walks over all of them. So a worker remembers to which place of the table it has moved the mark. It
-reads the mark by its name only if it is not there any more: another worker was quicker.
+reads the mark by its name only if it is not there any more, because another worker was quicker, and
+now and then.
 """
 
 from typing import Any, Final
 from uuid import UUID
 
 from easypay import clock
+from easypay.clock import monotonic
 from easypay.db.connections import Lane
 from easypay.events.readers import Place, PlanAge, tables_of
 from easypay.webhooks.endpoints import READER
 
 MOST: Final = 2_000
 """Events of the feed that one statement passes over."""
+_READ_EVERY_S: Final = 10.0
+"""How often the mark is read by its name. After a failover the server may know less than the one
+before, and behind a pooler no error tells of it."""
 
 _MARK: Final = "mark"
 """The variant of the lane's statement that reads the mark and the end of the feed."""
@@ -111,6 +116,8 @@ class FanOut:
         """All events up to this number are fanned out, by this worker or another."""
         self._place: Place | None = None
         """Where this worker has put the mark; None if it has to be read."""
+        self._read_at = 0.0
+        """When to read it, wherever it was put."""
         self._most = MOST
         """Fewer after a failure: a statement that was too long for its time limit would be so
         each time, and nobody would be told of anything."""
@@ -120,7 +127,16 @@ class FanOut:
     async def step(self) -> list[tuple[UUID, UUID]] | None:
         """Fan out what is new, up to `MOST` events of the feed. Return the merchants and ids of
         the endpoints for which that made deliveries; None if nothing was new."""
+        try:
+            return await self._step()
+        except Exception:
+            self._read_at = 0.0
+            raise
+
+    async def _step(self) -> list[tuple[UUID, UUID]] | None:
         self.is_behind = False
+        if monotonic() >= self._read_at:
+            self._mark = self._place = None
         newest: int | None = None
         if self._mark is not None:
             news = await self._lane.fetch((self._mark, self._place), _NEWEST)
@@ -131,6 +147,7 @@ class FanOut:
                 self._place = None
         if self._place is None:
             found = await self._lane.fetch((), _MARK)
+            self._read_at = monotonic() + _READ_EVERY_S
             self._mark, self._place, newest = found[0] if found else (None, None, None)
         mark, place = self._mark, self._place
         if mark is None or newest is None or mark >= newest:

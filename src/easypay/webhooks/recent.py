@@ -47,6 +47,8 @@ class Recent:
         self._new: dict[UUID, tuple[float, float]] = {}
         """Endpoint -> when it was noted, and since when there may be something new, if there may.
         All of them are in `_lately`."""
+        self._noted_at: dict[UUID, float] = {}
+        """Endpoint -> when it was noted last, also if it was claimed since."""
         self._all_at = 0.0
 
     def note(self, endpoints: Iterable[tuple[UUID, UUID]], since: float = math.inf) -> None:
@@ -55,9 +57,14 @@ class Recent:
         now = monotonic()
         for merchant_id, endpoint_id in endpoints:
             self._lately[endpoint_id] = merchant_id, now
+            self._noted_at[endpoint_id] = now
             self._new[endpoint_id] = now, min(since, self._new.get(endpoint_id, _NOTHING)[1])
             if endpoint_id in self._seen_at:
                 self._seen_at[endpoint_id] = min(since, self._seen_at[endpoint_id])
+
+    def was_noted(self, endpoint_id: UUID, since: float) -> bool:
+        """Whether an endpoint was noted at this moment or later."""
+        return self._noted_at.get(endpoint_id, -math.inf) >= since
 
     def all_in_s(self) -> float:
         """Return how soon everything is to be claimed, in seconds."""
@@ -123,6 +130,6 @@ class Recent:
 
     def _forget(self, before: float) -> None:
         self._lately = {each: at for each, at in self._lately.items() if at[1] >= before}
-        for remembered in (self._seen_at, self._new):
+        for remembered in (self._seen_at, self._new, self._noted_at):
             for each in remembered.keys() - self._lately.keys():
                 del remembered[each]

@@ -16,6 +16,8 @@ from easypay_bench.work.bars import Burst, Snapshot
 from easypay_bench.work.programs import Receivers, asked, mint, pay
 
 _ENDS_S: Final = 120.0
+_LEAST_PER_S: Final = 20
+"""Events that a busy machine delivers: how long they are waited for."""
 _PAUSE_S: Final = 0.1
 """Beside a snapshot this question reads all rows that are gone."""
 EVENTS: Final = 3
@@ -104,7 +106,7 @@ async def beside_snapshot(
         with stacks.worker(stack):
             count = len(tokens)
             await pay(stack, [merchant], count, rate=rate, tokens=tokens, queued=True)
-            await receivers.until(count * EVENTS)
+            await _delivered(receivers, count)
         await receivers.take()
         beside = await bursts("beside it")
         await holder.execute("ROLLBACK")
@@ -120,7 +122,7 @@ async def _burst(stack: Stack, merchant: Merchant, receivers: Receivers, payment
     pages = await _pages(stack, merchant)
     await pay(stack, [merchant], payments, tokens=tokens, queued=True)
     with stacks.worker(stack):
-        await receivers.until(payments * EVENTS)
+        await _delivered(receivers, payments)
         await emptied(stack)
     came = await receivers.take()
     return Burst(
@@ -128,6 +130,12 @@ async def _burst(stack: Stack, merchant: Merchant, receivers: Receivers, payment
         len(came.late_ms) / came.seconds,
         *pages,
     )
+
+
+async def _delivered(receivers: Receivers, payments: int) -> None:
+    """Wait until all events of so many payments were delivered. Raises LoadFailed."""
+    events = payments * EVENTS
+    await receivers.until(events, _ENDS_S + events / _LEAST_PER_S)
 
 
 async def _pages(stack: Stack, merchant: Merchant) -> Sequence[int]:
