@@ -27,11 +27,11 @@ from easypay.payments import store
 from easypay.payments.begin import Ask, NewPayment
 from easypay.payments.model import Status
 from easypay.payments.statements import (
-    INSERT_OPERATIONS,
     NEW_PAYMENT_COLUMNS,
-    NEW_PAYMENT_VALUES,
     Statement,
     begin_payments_arguments,
+    insert_operations,
+    new_payment_values,
 )
 
 ENDED_WITHOUT_MONEY: Final = (Status.DECLINED, Status.FAILED, Status.VOIDED, Status.EXPIRED)
@@ -149,10 +149,10 @@ BEGIN_CHECKED_PAYMENTS: Final = f"""
          ORDER BY merchant_id, mode, key
     ), new_payments AS (
         INSERT INTO payments ({NEW_PAYMENT_COLUMNS}, possible_duplicate_of)
-        SELECT {NEW_PAYMENT_VALUES}, possible_duplicate_of
+        SELECT {new_payment_values("processing")}, possible_duplicate_of
           FROM fresh
     ), new_operations AS (
-        {INSERT_OPERATIONS}
+        {insert_operations("in_flight")}
     )
     SELECT operation_id, begins, possible_duplicate_of FROM checked
 """

@@ -17,11 +17,9 @@ from easypay.payment_details import INTENT_TYPE
 from easypay.payments.begin import FollowUp, NewPayment
 from easypay.payments.queue_rows import Link
 from easypay.payments.statements import (
-    NEW_PAYMENT_COLUMNS,
     Statement,
     begin_payments_arguments,
-    insert_operations,
-    new_payment_values,
+    claim_and_write,
 )
 
 Runner = Any
@@ -47,21 +45,7 @@ QUEUED_FIELDS: Final = ("sealed", "lives_s", "event_id")
 ENQUEUE_PAYMENTS: Final = f"""
     WITH input AS (
         SELECT * FROM unnest($1::{INTENT_TYPE}[], $2::queued_payment[], $3::trace_link[])
-    ), claimed AS (
-        INSERT INTO idempotency_keys
-            (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
-        SELECT merchant_id, mode, key, fingerprint, operation_id, payment_id, db_now() FROM input
-        ON CONFLICT DO NOTHING
-        RETURNING operation_id
-    ), fresh AS (
-        SELECT i.* FROM input i JOIN claimed USING (operation_id)
-    ), new_payments AS (
-        INSERT INTO payments ({NEW_PAYMENT_COLUMNS})
-        SELECT {new_payment_values("pending")}
-          FROM fresh
-    ), new_operations AS (
-        {insert_operations("queued")}
-    ), happened AS (
+    ), {claim_and_write("pending", "queued")}, happened AS (
         INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,
             amount_minor, currency, created_at)
         SELECT merchant_id, event_id, payment_id, operation_id, mode, 'payment.pending', 'pending',

@@ -71,7 +71,6 @@ def in_months(sql: str, variant: str) -> str:
 
 # begin: claim the key, write the intent -------------------------------------------------------
 
-
 INTENT_FIELDS: Final = (
     *("merchant_id", "mode", "key", "fingerprint", "payment_id", "operation_id", "kind"),
     *("amount_minor", "currency", "capture", "method_type", "card_brand", "card_last4"),
@@ -110,13 +109,10 @@ INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_m
           FROM fresh"""
 
 
-NEW_PAYMENT_VALUES: Final = new_payment_values("processing")
-INSERT_OPERATIONS: Final = insert_operations("in_flight")
-
-BEGIN_PAYMENTS: Final = f"""
-    WITH input AS (
-        SELECT * FROM unnest($1::{INTENT_TYPE}[])
-    ), claimed AS (
+def claim_and_write(status: str, state: str) -> str:
+    """Return the parts that claim the keys of `input`, and write what is `fresh`."""
+    return f"""\
+claimed AS (
         INSERT INTO idempotency_keys
             (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
         SELECT merchant_id, mode, key, fingerprint, operation_id, payment_id, db_now() FROM input
@@ -126,11 +122,17 @@ BEGIN_PAYMENTS: Final = f"""
         SELECT i.* FROM input i JOIN claimed USING (operation_id)
     ), new_payments AS (
         INSERT INTO payments ({NEW_PAYMENT_COLUMNS})
-        SELECT {NEW_PAYMENT_VALUES}
+        SELECT {new_payment_values(status)}
           FROM fresh
     ), new_operations AS (
-        {INSERT_OPERATIONS}
-    )
+        {insert_operations(state)}
+    )"""
+
+
+BEGIN_PAYMENTS: Final = f"""
+    WITH input AS (
+        SELECT * FROM unnest($1::{INTENT_TYPE}[])
+    ), {claim_and_write("processing", "in_flight")}
     SELECT operation_id FROM claimed
 """
 

@@ -19,12 +19,10 @@ from easypay.payments.begin import NewPayment
 from easypay.payments.requests import CreatePayment, StoredPaymentMethod
 from easypay.payments.statements import (
     BEGIN,
-    INSERT_OPERATIONS,
     INTENT_FIELDS,
-    NEW_PAYMENT_COLUMNS,
-    NEW_PAYMENT_VALUES,
     Statement,
     begin_payments_arguments,
+    claim_and_write,
 )
 from easypay.processors.customer_vault import MethodIds
 
@@ -48,21 +46,7 @@ BEGIN_STORED_PAYMENTS: Final = f"""
           FROM unnest($1::{INTENT_TYPE}[]) AS i
          {METHODS_OF_I}
            AND m.state = 'active' AND m.type = 'card' AND m.login_id = i.login_id
-    ), claimed AS (
-        INSERT INTO idempotency_keys
-            (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
-        SELECT merchant_id, mode, key, fingerprint, operation_id, payment_id, db_now() FROM input
-        ON CONFLICT DO NOTHING
-        RETURNING operation_id
-    ), fresh AS (
-        SELECT i.* FROM input i JOIN claimed USING (operation_id)
-    ), new_payments AS (
-        INSERT INTO payments ({NEW_PAYMENT_COLUMNS})
-        SELECT {NEW_PAYMENT_VALUES}
-          FROM fresh
-    ), new_operations AS (
-        {INSERT_OPERATIONS}
-    )
+    ), {claim_and_write("processing", "in_flight")}
     SELECT operation_id, {_PAYABLE} FROM fresh
 """
 
