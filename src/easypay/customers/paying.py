@@ -77,11 +77,12 @@ class CustomerOfPayment(msgspec.Struct, frozen=True, gc=False):
     deleted: bool
 
 
-PAYABLE_COLUMNS: Final = """\
+STORED_AT_MS: Final = "coalesce(floor(extract(epoch FROM m.stored_at) * 1000), 0)::bigint"
+PAYABLE_COLUMNS: Final = f"""\
 m.state, m.id, m.customer_id, m.login_id, m.processor, m.customer_profile_id,
            m.payment_profile_id, m.type, m.brand, m.last4, m.exp_month, m.exp_year,
            m.card_fingerprint, m.network_transaction_id,
-           coalesce(floor(extract(epoch FROM m.stored_at) * 1000), 0)::bigint"""
+           {STORED_AT_MS}"""
 """Of a row `m`; `payable_of` reads them."""
 METHODS_OF_I: Final = """\
 CROSS JOIN LATERAL (

@@ -6,13 +6,13 @@ nothing is written, and `stored_methods` looks the method up first.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
 from msgspec.structs import replace
 
-from easypay.customers.paying import METHODS_OF_I, PAYABLE_COLUMNS, PayableMethod
+from easypay.customers.paying import METHODS_OF_I, STORED_AT_MS, PayableMethod
 from easypay.merchants.model import Caller
 from easypay.payment_details import INTENT_TYPE
 from easypay.payments.begin import NewPayment
@@ -37,29 +37,33 @@ _OF_METHOD: Final = {
 }
 """The fields of an intent that come from the method."""
 _INTENT: Final = ", ".join(_OF_METHOD.get(name, f"i.{name}") for name in INTENT_FIELDS)
-_PAYABLE: Final = ", ".join(f"m{n}" for n in range(1, 16))
-"""Names for PAYABLE_COLUMNS, some of which are called like fields of an intent."""
 BEGIN_STORED_PAYMENTS: Final = f"""
-    WITH input ({", ".join(INTENT_FIELDS)}, {_PAYABLE}) AS MATERIALIZED (
+    WITH input ({", ".join(INTENT_FIELDS)},
+        customer_profile_id, payment_profile_id, network_transaction_id, stored_at_ms
+    ) AS MATERIALIZED (
         SELECT {_INTENT},
-               {PAYABLE_COLUMNS}
+               m.customer_profile_id, m.payment_profile_id, m.network_transaction_id,
+               {STORED_AT_MS}
           FROM unnest($1::{INTENT_TYPE}[]) AS i
          {METHODS_OF_I}
            AND m.state = 'active' AND m.type = 'card' AND m.login_id = i.login_id
     ), {claim_and_write("processing", "in_flight")}
-    SELECT operation_id, {_PAYABLE} FROM fresh
+    SELECT operation_id, customer_id, card_brand, card_last4, card_exp_month, card_exp_year,
+        card_fingerprint, customer_profile_id, payment_profile_id, network_transaction_id,
+        stored_at_ms
+      FROM fresh
 """
 
 
 def begin_stored_results(
     items: Sequence[NewPayment], rows: list[asyncpg.Record]
-) -> Sequence[tuple[Any, ...] | None]:
-    """Return for each item the columns that `payable_of` reads, or None: nothing was written."""
-    begun = {row[0]: row[1:] for row in map(tuple, rows)}
+) -> Sequence[asyncpg.Record | None]:
+    """Return for each item the row that `found_in` reads, or None: nothing was written."""
+    begun = {row[0]: row for row in rows}
     return [begun.get(item.operation_id) for item in items]
 
 
-BEGIN_STORED: Final = Statement[NewPayment, tuple[Any, ...] | None](
+BEGIN_STORED: Final = Statement[NewPayment, asyncpg.Record | None](
     "begin-stored",
     BEGIN_STORED_PAYMENTS,
     begin_payments_arguments,
@@ -104,17 +108,32 @@ def not_read_yet(method_id: UUID, login_id: UUID, processor: str) -> PayableMeth
     )
 
 
+def found_in(row: asyncpg.Record, unread: PayableMethod) -> PayableMethod:
+    """Return the method that `unread` named, as BEGIN_STORED has found it."""
+    (_, customer_id, brand, last4, exp_month, exp_year, fingerprint, *told) = row
+    customer_profile_id, payment_profile_id, network_transaction_id, stored_at_ms = told
+    return replace(
+        unread,
+        customer_id=customer_id,
+        ids=MethodIds(customer_profile_id, payment_profile_id),
+        brand=brand,
+        last4=last4,
+        exp_month=exp_month,
+        exp_year=exp_year,
+        card_fingerprint=fingerprint,
+        network_transaction_id=network_transaction_id,
+        stored_at_ms=stored_at_ms,
+    )
+
+
 def filled(new: NewPayment, method: PayableMethod) -> NewPayment:
     """Return an intent as BEGIN_STORED has written it."""
     payment = replace(
         new.payment,
-        method_type=method.type,
         card_brand=method.brand,
         card_last4=method.last4,
         card_exp_month=method.exp_month,
         card_exp_year=method.exp_year,
         customer_id=method.customer_id,
     )
-    return replace(
-        new, payment=payment, card_fingerprint=method.card_fingerprint or new.card_fingerprint
-    )
+    return replace(new, payment=payment, card_fingerprint=method.card_fingerprint)

@@ -49,7 +49,7 @@ from easypay.payments.queue_room import QueueRoom
 from easypay.payments.queued_requests import seal_request
 from easypay.payments.requests import CreatePayment, StoredPaymentMethod, without_cvc
 from easypay.payments.statements import Statement
-from easypay.payments.stored_begin import filled, is_usual, not_read_yet
+from easypay.payments.stored_begin import filled, found_in, is_usual, not_read_yet
 from easypay.processors.base import (
     Approved,
     AuthorizeRequest,
@@ -163,7 +163,7 @@ class StoredMethods:
         row = await self._begin.submit(new)
         if row is None:
             return None
-        found = payable_of(row, method_id)
+        found = found_in(row, unread)
         return StoredCharge(self, ask, body, found, (filled(new, found), started))
 
     async def chosen(self, ask: Ask, body: CreatePayment) -> tuple[Ask, PayableMethod]:
