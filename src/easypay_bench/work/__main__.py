@@ -37,6 +37,7 @@ def _plan(options: argparse.Namespace) -> measure.Plan:
         "seconds": options.seconds,
         "snapshot_s": options.snapshot_s,
         "feed_rate": options.feed_rate,
+        "stored_rate": options.stored_rate,
         "batch_lines": options.batch_lines,
         "upload_lines": None if options.upload_lines is None else tuple(options.upload_lines),
         "base": options.base,
@@ -57,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     option(
         "--feed-rate", type=float, metavar="N", help=f"events/s (default: {default.feed_rate:g})"
     )
+    option(
+        "--stored-rate", type=float, metavar="N",
+        help="payments/s by card and with a stored method; 0: as fast as they are answered "
+        f"(default: {default.stored_rate:g})",
+    )  # fmt: skip
     option(
         "--snapshot-s", type=float, metavar="S",
         help=f"how long a snapshot is held (default: {default.snapshot_s:g})",

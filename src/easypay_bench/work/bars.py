@@ -1,10 +1,11 @@
 """What is wanted of work that is left, and whether it is so. Measures nothing."""
 
 from collections.abc import Callable, Iterator, Sequence
-from statistics import mean, median
+from statistics import linear_regression, mean, median
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from easypay_bench.caching.bars import interval
 from easypay_bench.performance_bars import percentile
@@ -12,9 +13,11 @@ from easypay_bench.work.feed import FeedRun
 from easypay_bench.work.notified import MOST_MS as NOTIFIED_MS
 from easypay_bench.work.ordinary import Pair
 from easypay_bench.work.slow_answers import SlowAnswers
-from easypay_bench.work.stored import MOST_US
+from easypay_bench.work.stored import MOST_PERCENT, MOST_US
 from easypay_bench.work.stored import Pair as StoredPair
+from easypay_bench.work.stored import Spent as StoredSpent
 
+_LEAST_FOR_LINE: Final = 10
 NO_ENDPOINT: Final = "nobody waits"
 ENDPOINT: Final = "a merchant has an endpoint"
 STATEMENTS: Final = "the same, beside the statements alone"
@@ -140,8 +143,11 @@ def rows(found: Findings) -> Iterator[Row]:
         name = f"answer to a notification of the processor at {found.notified_rate:g}/s: p99"
         yield _most(name, [found.notified_ms["p99"]], NOTIFIED_MS, "ms")
     if found.stored:
-        more = [each.stored_us - each.card_us for each in found.stored]
+        both = [(each.card.gateway_us, each.stored.gateway_us) for each in found.stored]
+        more = [stored - card for card, stored in both]
         yield _most("gateway CPU of a stored method, more than of a card", more, MOST_US, "µs")
+        share = [100 * (stored / card - 1) for card, stored in both]
+        yield _most("the same, of a card's", share, MOST_PERCENT, "%")
     if run := found.feed.get(STATEMENTS):
         name = f"feed behind the commit, {run.events / run.seconds:,.0f} events/s: p99"
         yield _most(name, [percentile(run.late_ms, 0.99)], 50, "ms")
@@ -165,6 +171,28 @@ def rows(found: Findings) -> Iterator[Row]:
         yield _most("memory of the gateway for an upload", grown, 200, "MiB")
     yield from _beside_snapshot(found.snapshot)
     yield from _beside_base(found.ordinary)
+
+
+def beside(pairs: Sequence[StoredPair], of: Callable[[StoredSpent], float]) -> tuple[float, ...]:
+    """Return the medians of a figure by card, with a stored method and of their differences, and
+    between what that is."""
+    cards, stored = ([of(each) for each in kind] for kind in zip(*map(astuple, pairs), strict=True))
+    more = [b - a for a, b in zip(cards, stored, strict=True)]
+    return (*map(median, (cards, stored, more)), *interval(more))
+
+
+def at_equal_statements(pairs: Sequence[StoredPair]) -> float | None:
+    """Return how much more CPU of the gateway a stored method takes where both needed as many
+    statements, by least squares over the pairs; None if there are too few.
+
+    Fewer payments share a statement if the simulator answers more slowly, as it does for a stored
+    method. That costs the gateway something, but it is no part of what the gateway does.
+    """
+    of_statements = [each.stored.statements - each.card.statements for each in pairs]
+    of_gateway = [each.stored.gateway_us - each.card.gateway_us for each in pairs]
+    if len(pairs) < _LEAST_FOR_LINE or len(set(of_statements)) == 1:
+        return None
+    return linear_regression(of_statements, of_gateway).intercept
 
 
 def _beside_snapshot(held: Snapshot | None) -> Iterator[Row]:

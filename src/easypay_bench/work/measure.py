@@ -43,7 +43,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 10
     payments: int = 4_000
     """Of a burst."""
-    stored_rounds: int = 6
+    stored_rounds: int = 60
+    """So often as many payments by card and with a stored method follow each other."""
+    stored_payments: int = 600
+    stored_rate: float = 0
+    """0: as fast as they are answered."""
     endpoints: int = _ENDPOINTS
     accept_rate: float = 500
     notified_rate: float = 200
@@ -63,8 +67,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 QUICK: Final = Plan(
     rounds=1, seconds=0.4, payments=60, endpoints=3, accept_rate=100, notified_rate=50,
-    event_rate=100, feed_rate=100, stored_rounds=1, snapshot_s=0.3, snapshot_rate=50,
-    batch_lines=60, upload_lines=(1_000,),
+    event_rate=100, feed_rate=100, stored_rounds=1, stored_payments=60,
+    snapshot_s=0.3, snapshot_rate=50, batch_lines=60, upload_lines=(1_000,),
     quick=True,
 )  # fmt: skip
 """Shows only that everything works."""
@@ -114,7 +118,10 @@ async def _on(stack: Stack, plan: Plan, say: Say, found: Findings) -> Findings:
                 notified_slow=why,
             )
         if "stored" in parts:
-            of_stored = await stored.pairs(stack, merchant, plan.stored_rounds, plan.payments, say)
+            say("stored methods beside cards")
+            of_stored = await stored.pairs(
+                *(stack, merchant, plan.stored_rounds, plan.stored_payments, plan.stored_rate, say)
+            )
             found = replace(found, stored=of_stored)
         if "feed" in parts:
             found = replace(found, feed=await _feed(stack, merchant, plan, say))

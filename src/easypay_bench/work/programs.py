@@ -98,6 +98,24 @@ async def notify(stack: Stack, path: str, signature_key: str, count: int, *, rat
     return await _sent(order, "200")
 
 
+@asynccontextmanager
+async def payer(
+    stack: Stack, merchant: Merchant, count: int, *, rate: float, stored: Sequence[str] = ()
+) -> AsyncIterator[Callable[[], Awaitable[Sent]]]:
+    """Yield a function that takes `count` payments each time, over connections that stay open."""
+    order = Order(
+        host=stack.host,
+        port=stack.port,
+        api_keys=[merchant.api_key],
+        count=count,
+        rate=rate,
+        stored=list(stored),
+    )
+    async with _program("sender") as process:
+        await _line(process, json.dumps(msgspec.to_builtins(order)))
+        yield lambda: _go(process, order, "201")
+
+
 async def _sent(
     order: Order, wanted: str, on_start: Callable[[], Awaitable[None]] | None = None
 ) -> Sent:
@@ -105,7 +123,11 @@ async def _sent(
         await _line(process, json.dumps(msgspec.to_builtins(order)))
         if on_start is not None:
             await on_start()
-        sent = msgspec.json.decode(await _line(process, "go"), type=Sent)
+        return await _go(process, order, wanted)
+
+
+async def _go(process: asyncio.subprocess.Process, order: Order, wanted: str) -> Sent:
+    sent = msgspec.json.decode(await _line(process, "go"), type=Sent)
     if sent.answers != {wanted: order.count}:
         raise LoadFailed(f"of {order.count} not all were answered {wanted}: {sent.answers}")
     return sent

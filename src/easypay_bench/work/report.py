@@ -7,7 +7,7 @@ from rich.console import Console
 
 from easypay_bench.performance_bars import finite, per_payment_us, percentile, spread
 from easypay_bench.tables import table
-from easypay_bench.work.bars import Findings, Told, rows
+from easypay_bench.work.bars import Findings, Told, at_equal_statements, beside, rows
 from easypay_bench.work.slow_answers import Explained
 
 
@@ -36,6 +36,7 @@ def as_data(found: Findings) -> dict[str, Any]:
 def show(found: Findings, console: Console) -> None:
     """Print the tables."""
     _show_queue_and_feed(found, console)
+    _show_stored(found, console)
     _show_webhooks(found, console)
     console.print(
         table(
@@ -75,17 +76,6 @@ def _show_queue_and_feed(found: Findings, console: Console) -> None:
                 ],
             )
         )  # fmt: skip
-    if found.stored:
-        console.print(
-            table(
-                "Payments with a stored method beside a card, by round",
-                ("card: gateway µs", "stored", "card: PostgreSQL µs", "stored"),
-                [
-                    tuple(f"{us:.0f}" for us in msgspec.structs.astuple(each))
-                    for each in found.stored
-                ],
-            )
-        )
     if found.feed:
         console.print(
             table(
@@ -108,6 +98,26 @@ def _show_queue_and_feed(found: Findings, console: Console) -> None:
         if run.cores:
             used = ", ".join(f"{name} {cores:.2f}" for name, cores in run.cores.items())
             console.print(f"Cores used: {who}: {used}", highlight=False)
+
+
+def _show_stored(found: Findings, console: Console) -> None:
+    if found.stored:
+        console.print(
+            table(
+                f"A payment with a stored method beside one by card, {len(found.stored)} pairs",
+                ("", "by card", "stored", "more", "between"),
+                [
+                    (name, *(f"{figure:.{digits}f}" for figure in beside(found.stored, of)))
+                    for name, of, digits in (
+                        ("gateway µs", lambda spent: spent.gateway_us, 1),
+                        ("PostgreSQL µs", lambda spent: spent.postgres_us, 1),
+                        ("statements", lambda spent: spent.statements, 3),
+                    )
+                ],
+            )
+        )
+        if (more_us := at_equal_statements(found.stored)) is not None:
+            console.print(f"At as many statements: {more_us:.1f} µs more", highlight=False)
 
 
 def _show_webhooks(found: Findings, console: Console) -> None:

@@ -1,7 +1,8 @@
 """Sends payments from a process of its own (`python -m easypay_bench.work.sender`).
 
 It reads its order as one JSON line, says `ready` when every connection is open, waits for `go`,
-sends, waits for the answers, and reports in one JSON line. With a rate, payments are sent by the
+sends, waits for the answers, and reports in one JSON line; at each further `go` it sends as many
+payments again. With a rate, payments are sent by the
 clock and latency counts from when each was due; without one, each connection sends its next payment
 when the last is answered.
 """
@@ -98,6 +99,8 @@ class Sender:
 
     async def send(self) -> Sent:
         """Send everything, and return what came of it."""
+        self.answers, self.latencies_s = Counter(), []
+        self._all_answered.clear()
         order, used_s, started = self.order, cpu_s(), perf_counter()
         if order.rate:
             await self._by_the_clock(started)
@@ -233,8 +236,8 @@ async def _main() -> None:
     sender = Sender(msgspec.json.decode(line, type=Order))
     await sender.connect()
     _say("ready")
-    await loop.run_in_executor(None, sys.stdin.readline)
-    _say(json.dumps(msgspec.to_builtins(await sender.send())))
+    while await loop.run_in_executor(None, sys.stdin.readline):
+        _say(json.dumps(msgspec.to_builtins(await sender.send())))
 
 
 def _say(line: str) -> None:
