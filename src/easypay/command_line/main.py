@@ -251,9 +251,12 @@ database.database.command("restore-month")(archive.restore_month)
 database.database.command("after-restore")(after_restore.after_restore)
 database.database.command("compact")(compact.compact_months)
 
+_program: Final = typer.main.get_command(app)
+"""All commands, made once: forks of a program that has loaded this module have them already."""
+
 
 def main() -> None:
     """The program `easypay`."""
     # Importing makes many objects and no garbage, so collecting then only costs time.
     gc.set_threshold(50_000, 20, 100)
-    app()
+    _program()
