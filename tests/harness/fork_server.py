@@ -38,10 +38,16 @@ PROGRAMS: Final = ("easypay", "authorizenet_simulator")
 _LOADED: Final = (
     "authorizenet_simulator.server",
     "authorizenet_simulator.simulator",
+    "concurrent.futures.thread",
+    "easypay.command_line.data_dir",
     "easypay.command_line.main",
+    "easypay.processors.authorize_net.processor",
     "easypay.server.app",
     "easypay.server.serve",
     "easypay.worker.process",
+    "uvicorn.lifespan.off",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
 )
 LIMITS: Final = tuple(
     getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")
