@@ -1,5 +1,6 @@
 """A text of a payment is named in four places; everything else is made from PaymentDetails."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -59,14 +60,20 @@ COMMON_WORD = "description"
 """Also a word of JSON Schema, of settings and of English; so it is not searched for."""
 
 
-def named_in(word: str) -> set[str]:
-    """Return the files that have the word; all migrations count as one."""
-    found = {
-        path.relative_to(SOURCES).as_posix()
+@functools.cache
+def sources() -> dict[str, str]:
+    """Return the text of every file of the sources."""
+    return {
+        path.relative_to(SOURCES).as_posix(): path.read_text("utf-8")
         for pattern in ("*.py", "*.sql")
         for path in SOURCES.rglob(pattern)
-        if re.search(rf"\b{word}\b", path.read_text("utf-8"))
     }
+
+
+@functools.cache
+def named_in(word: str) -> set[str]:
+    """Return the files that have the word; all migrations count as one."""
+    found = {name for name, text in sources().items() if re.search(rf"\b{word}\b", text)}
     return {"db/migrations" if name.startswith("db/migrations/") else name for name in found}
 
 
