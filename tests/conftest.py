@@ -40,7 +40,8 @@ TEMPLATE = "easypay_template"
 HERE = Path(__file__).parent
 SOURCES = HERE.parent / "src"
 SMALL = {HERE / name for name in ("core", "docs", "processors", "simulator")}
-"""Directories of many small files. They come last, so that all processes end together."""
+"""Directories of many small files. Those without a database come last, so that all processes end
+together."""
 
 # pytest keeps what it has compiled of the tests, also where the machine forbids Python to do so:
 # otherwise it takes each process six seconds of every run.
@@ -76,7 +77,10 @@ def _side(item: pytest.Item) -> str | None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files: what has a stack of its own; what shares both stacks, then only one; what
     is small. So the shared gateways run for a part of the time only, and none waits at the end."""
+    with_database = set()
     for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            with_database.add(item.path)
         if side := _side(item):
             _needed[item.path].add(side)
         if is_hypothesis_test(getattr(item, "function", None)):
@@ -86,7 +90,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def turn(item: pytest.Item) -> tuple[int, int]:
         shared = len(_needed[item.path])
-        return (1, -shared) if shared else (2 if SMALL & {*item.path.parents} else 0, 0)
+        is_small = SMALL & {*item.path.parents} and item.path not in with_database
+        return (1, -shared) if shared else (2 if is_small else 0, 0)
 
     items.sort(key=turn)
 
