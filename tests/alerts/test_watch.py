@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -493,18 +492,14 @@ async def _said(*words: str, **environment: str) -> list[str]:
     return done.out.splitlines()
 
 
-async def _run_test(**more: str) -> tuple[int | None, bytes]:
-    environment = os.environ | {
+async def _run_test(**more: str) -> tuple[int, str]:
+    environment = {
         "EASYPAY_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
         "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "easypay", "alerts", "test", "--json"),
-        env=environment | more,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
-    return process.returncode, out
+    words = ("alerts", "test", "--json")
+    done = await asyncio.to_thread(partial(run_easypay, *words, **environment | more))
+    return done.code, done.out
 
 
 async def test_a_command_that_cannot_be_started_and_a_mail_server_that_is_away_say_so() -> None:

@@ -1,10 +1,7 @@
 """The connections that gateways need are checked against those that the server gives."""
 
 import asyncio
-import json
 import logging
-import os
-import sys
 from typing import Any
 
 import pytest
@@ -17,7 +14,7 @@ from easypay.settings import Settings
 from easypay.worker.batches import Batches
 from easypay.worker.process import parts_of
 from easypay.worker.queued_payments import QueuedPayments
-from harness import ENCRYPTION_KEY, Gateway, Stack, new_database, until
+from harness import ENCRYPTION_KEY, Gateway, Stack, new_database, run_easypay, until
 
 FOR_EACH = 6 * 2 + 4
 """With the default settings: docs/operations.md says so."""
@@ -119,17 +116,8 @@ async def test_a_gateway_that_needs_more_than_is_free_does_not_start(shared_stac
 
 
 async def test_a_command_shows_the_budget(shared_stack: Stack) -> None:
-    environment = {
-        "EASYPAY_DATABASE_URL": shared_stack.dsn,
-        "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
-        "EASYPAY_GROUPS_IN_FLIGHT": "5",
-    }
-    command = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "easypay", "db", "connections", "--json"),
-        env={**os.environ, **environment},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    shown, _ = await command.communicate()
-    budget = json.loads(shown)
+    environment = {**shared_stack.env, "EASYPAY_GROUPS_IN_FLIGHT": "5"}
+    words = ("db", "connections", "--json")
+    budget = (await asyncio.to_thread(run_easypay, *words, **environment)).data
     assert (budget["allowed"], budget["for_each"], budget["pooled"]) == (297, 45, False)
     assert budget["gateways"] >= 1

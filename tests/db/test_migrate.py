@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-import sys
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from easypay.db import migrate
 from easypay.db.embedded import Cluster
 from harness import new_database, until
+from harness.forks import start_logged
 
 INDEX = """-- no-transaction
 CREATE INDEX CONCURRENTLY merchants_by_day ON merchants (created_at);
@@ -24,18 +25,15 @@ async def empty(cluster: Cluster) -> str:
 
 
 async def test_a_killed_migration_leaves_nothing_locked_and_the_next_one_goes_on(
-    empty: str,
+    empty: str, tmp_path: Path
 ) -> None:
     connection, watching = await asyncpg.connect(empty), await asyncpg.connect(empty)
     # An open CREATE TABLE of the same name makes the migration wait in the middle of its file.
     in_the_way = connection.transaction()
     await in_the_way.start()
     await connection.execute("CREATE TABLE merchants (name text)")
-    stuck = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "easypay", "migrate"),
-        env={**os.environ, "EASYPAY_DATABASE_URL": empty},
-        stdout=asyncio.subprocess.DEVNULL,
-    )
+    environment = os.environ | {"EASYPAY_DATABASE_URL": empty}
+    stuck = start_logged(["easypay", "migrate"], environment, tmp_path / "migrate.log")
     waits = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'easypay migrate' AND wait_event_type = 'Lock'"
@@ -43,7 +41,7 @@ async def test_a_killed_migration_leaves_nothing_locked_and_the_next_one_goes_on
     await until(lambda: watching.fetchval(waits), what="the migration waits")
     second = asyncio.create_task(migrate.migrate(empty))
     stuck.kill()
-    await stuck.wait()
+    stuck.wait()
     await in_the_way.rollback()
     assert await second == [name for name, _ in migrate.files()]
     assert await migrate.migrate(empty) == []

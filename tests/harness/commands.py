@@ -1,14 +1,18 @@
 """The command line, run as an operator runs it."""
 
+import asyncio
 import json
 import os
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from tempfile import TemporaryFile
 from typing import Any, Final, NamedTuple
 
-from harness.forks import start_program
+from harness.forks import Program, start_program
 
 _ENDS_WITHIN_S: Final = 90
+_STANDARD_ERROR: Final = 2
 
 
 class Output(NamedTuple):
@@ -39,3 +43,30 @@ def run_easypay(*words: str, stdin: bytes = b"", **env: str) -> Output:
         for file in (out, err):
             file.seek(0)
         return Output(code, out.read().decode(), err.read().decode())
+
+
+@asynccontextmanager
+async def running_easypay(
+    *words: str, **env: str
+) -> AsyncIterator[tuple[Program, asyncio.StreamReader]]:
+    """Start `easypay …` as a process of its own, and yield it with what it prints. If it still runs
+    at the end of the block, it is killed."""
+    reads, writes = os.pipe()
+    printed = asyncio.StreamReader()
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(printed), os.fdopen(reads, "rb", 0)
+    )
+    try:
+        try:
+            program = start_program(
+                ["easypay", *words], os.environ | env, stdout=writes, stderr=_STANDARD_ERROR
+            )
+        finally:
+            os.close(writes)
+        try:
+            yield program, printed
+        finally:
+            program.kill()
+            program.wait()
+    finally:
+        pipe.close()

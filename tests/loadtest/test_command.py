@@ -2,9 +2,9 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from harness import (
     run_easypay,
     until,
 )
+from harness.forks import Program, end_of, start_logged
 
 EASY = (
     "performance_targets: {api_response_time: {p50: '< 60s', p99: '< 60s'}, "
@@ -343,15 +344,11 @@ async def test_a_load_test_leaves_no_merchant_enabled(here: Path, shared_stack: 
     and leaves the merchant of a run still in progress alone."""
     assert await enabled_runs(shared_stack) == set()
 
-    async def begun(count: int) -> list[asyncio.subprocess.Process]:
+    async def begun(count: int) -> list[Program]:
         before = await enabled_runs(shared_stack)
-        command = [
-            *(sys.executable, "-m", "easypay", "loadtest", "--data-dir", str(here)),
-            *("--rate", "5", "--connections", "1"),
-        ]
-        null = asyncio.subprocess.DEVNULL
+        words = ("easypay", "loadtest", "--data-dir", str(here), "--rate", "5")
         runs = [
-            await asyncio.create_subprocess_exec(*command, stdout=null, stderr=null)
+            start_logged((*words, "--connections", "1"), os.environ, here / "runs.log")
             for _ in range(count)
         ]
 
@@ -363,7 +360,7 @@ async def test_a_load_test_leaves_no_merchant_enabled(here: Path, shared_stack: 
 
     [killed] = await begun(1)
     killed.kill()
-    await killed.wait()
+    killed.wait()
     (left,) = await enabled_runs(shared_stack)
     runs = await begun(2)
     now = await enabled_runs(shared_stack)
@@ -371,5 +368,5 @@ async def test_a_load_test_leaves_no_merchant_enabled(here: Path, shared_stack: 
     assert left not in now
     for process, number in zip(runs, (signal.SIGINT, signal.SIGTERM), strict=True):
         process.send_signal(number)
-    assert 0 not in await asyncio.gather(*(process.wait() for process in runs))
+    assert 0 not in await asyncio.gather(*map(end_of, runs))
     assert await enabled_runs(shared_stack) == set()

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,7 +22,8 @@ from easypay.payments.model import SETTLEMENT_TYPES
 from easypay.webhooks.model import DISABLED, TYPES
 from easypay.webhooks.signing import new_secret
 from harness import QUICKER, Shop, Stack, connected, free_port, own_stack, payment_uuid
-from harness.commands import run_easypay
+from harness.commands import run_easypay, running_easypay
+from harness.forks import end_of
 from settlement.books import read_books
 from webhooks.receiver import Receiver, receiving
 
@@ -41,26 +40,16 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def listening(stack: Stack, shop: Shop, *words: str) -> AsyncIterator[Any]:
     """Run `easypay listen --json` for a shop. Yield what reads its next line as JSON."""
     merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "easypay", "listen", "--json", *words),
-        *("--merchant", merchant, "--url", shop.url),
-        env=os.environ | stack.env,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
+    whose = ("--merchant", merchant, "--url", shop.url)
+    async with running_easypay("listen", "--json", *words, *whose, **stack.env) as running:
+        program, printed = running
 
-    async def line() -> Any:
-        assert process.stdout is not None
-        return json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
+        async def line() -> Any:
+            return json.loads(await asyncio.wait_for(printed.readline(), 30))
 
-    try:
         yield line
-        process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 20) == 130
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        program.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(end_of(program), 20) == 130
 
 
 async def test_events_are_forwarded_in_their_order_with_a_signature(

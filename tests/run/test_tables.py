@@ -5,10 +5,8 @@ import fcntl
 import os
 import re
 import struct
-import sys
 import termios
 import uuid
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +15,7 @@ from easypay import ids
 from easypay.command_line import merchants, operations
 from easypay.command_line.console import Columns, column_widths, show_rows
 from easypay.merchants import admin
-from harness import Shop, Stack, connected, random_name
+from harness import Shop, Stack, connected, random_name, run_easypay
 from harness.forks import end_of, start_program
 
 TABLES = [
@@ -123,21 +121,16 @@ async def test_a_narrow_terminal_cuts_no_figure(shared_stack: Stack) -> None:
     assert "…" not in sizes + months
 
 
-async def test_a_file_gets_every_column_however_long(
-    shared_stack: Stack, shop: Shop, tmp_path: Path
-) -> None:
+async def test_a_file_gets_every_column_however_long(shared_stack: Stack, shop: Shop) -> None:
     name = f"{random_name()} {'and sons ' * 7}"
     currencies = ["USD", "CAD", "EUR", "GBP", "JPY", "AUD", "CHF", "NOK", "SEK", "DKK"]
     async with connected(shared_stack.dsn) as connection:
         await admin.update_merchant(connection, shop.merchant_id, name=name, currencies=currencies)
     merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
-    with (tmp_path / "out").open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "easypay", "merchant", "show", merchant, stdout=out,
-            env=os.environ | shared_stack.env,
-        )  # fmt: skip
-        assert await process.wait() == 0
-    lines = (tmp_path / "out").read_text().splitlines()
+    words = ("merchant", "show", merchant)
+    done = await asyncio.to_thread(run_easypay, *words, **shared_stack.env)
+    assert done.code == 0
+    lines = done.out.splitlines()
     (row,) = [line for line in lines if merchant in line]
     assert name.strip() in row
     assert "NOK, SEK, DKK" in row

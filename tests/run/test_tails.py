@@ -3,12 +3,12 @@
 import asyncio
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from harness import Gateway, Shop, Stack, until
-from harness.commands import run_easypay
+from harness.commands import run_easypay, running_easypay
+from harness.forks import end_of, start_program
 
 
 async def tail(stack: Stack, *words: str) -> Any:
@@ -42,34 +42,31 @@ async def test_the_newest_events_are_shown_and_followed(
     )
     assert after == shown[2:]
     assert await tail(shared_stack, "--merchant", merchant, "--types", "refund.failed") == []
-    following = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "easypay", "events", "tail", "--follow", "--lines", "1",
-        "--merchant", merchant, env=os.environ | shared_stack.env, stdout=-1,
-    )  # fmt: skip
-    try:
-        assert following.stdout is not None
-        await following.stdout.readline()
+    words = ("events", "tail", "--follow", "--lines", "1", "--merchant", merchant)
+    async with running_easypay(*words, **shared_stack.env) as (_, printed):
+        await printed.readline()
         new = await shop.paid()
-        line = await asyncio.wait_for(following.stdout.readline(), 20)
+        line = await asyncio.wait_for(printed.readline(), 20)
         assert new["id"].encode() in line
-    finally:
-        following.kill()
-        await following.wait()
 
 
-async def test_whoever_closes_the_pipe_ends_the_tail(shared_stack: Stack, shop: Shop) -> None:
+async def test_whoever_closes_the_pipe_ends_the_tail(
+    shared_stack: Stack, shop: Shop, tmp_path: Path
+) -> None:
     await shop.paid()
     reads, writes = os.pipe()
-    following = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "easypay", "events", "tail", "--follow", "--lines", "1",
-        env=os.environ | shared_stack.env, stdout=writes, stderr=-1,
-    )  # fmt: skip
+    complaints = tmp_path / "complaints"
+    words = ("easypay", "events", "tail", "--follow", "--lines", "1")
+    with complaints.open("wb") as errors:
+        following = start_program(
+            words, os.environ | shared_stack.env, stdout=writes, stderr=errors.fileno()
+        )
     os.close(writes)
     assert await asyncio.to_thread(os.read, reads, 1)
     os.close(reads)
     await shop.paid()
-    _, err = await asyncio.wait_for(following.communicate(), 20)
-    assert err == b""
+    await asyncio.wait_for(end_of(following), 20)
+    assert complaints.read_bytes() == b""
 
 
 def test_a_merchant_that_is_none_is_refused(shared_stack: Stack) -> None:

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import stat
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,16 @@ import psutil
 import pytest
 
 from easypay.db import embedded
-from harness import Process, Simulator, free_port, http_client, pay_at, random_name, until
+from harness import (
+    Process,
+    Simulator,
+    free_port,
+    http_client,
+    pay_at,
+    random_name,
+    run_easypay,
+    until,
+)
 
 DATA = "data"
 """The name of the data directory."""
@@ -71,12 +79,9 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path, simulator: Simulat
     assert shown, first.logs()
     async with http_client() as client:
         assert 'outcome="approved"' in (await client.get(shown[0])).text
-    doctor = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "easypay", "db", "doctor", "--data-dir", str(first.data_dir)),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    report, _ = await doctor.communicate()
-    assert doctor.returncode == 0, report.decode()
+    words = ("db", "doctor", "--data-dir", str(first.data_dir))
+    doctor = await asyncio.to_thread(run_easypay, *words)
+    assert doctor.code == 0, doctor.out
 
     children = psutil.Process(first.pid).children(recursive=True)
     assert len(children) >= 4
@@ -198,11 +203,8 @@ async def _both_workers_share(up: Up, payment_id: str) -> None:
             async with http_client(base_url=demo["api_url"], headers=headers) as client:
                 answer = await client.get(f"/api/v1/payments/{payment_id}")
                 assert answer.json()["status"] == "captured"
-        stats = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "easypay", *command), stdout=asyncio.subprocess.PIPE
-        )
-        out, _ = await stats.communicate()
-        rows = {row["cache"]: row for row in json.loads(out)["data"]}
+        stats = await asyncio.to_thread(run_easypay, *command)
+        rows = {row["cache"]: row for row in stats.data["data"]}
         return bool(rows["payment"]["shared"])
 
     await until(shared, what="the workers share what they have read")
