@@ -61,9 +61,18 @@ settings.load_profile(os.environ.get("EASYPAY_HYPOTHESIS", "repeatable"))
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compile the sources once. Some machines forbid Python to keep what it has compiled, and then
-    each of the hundreds of processes that tests start would compile all it imports."""
-    if not hasattr(config, "workerinput"):
-        compileall.compile_dir(SOURCES, quiet=2)
+    each of the hundreds of processes that tests start would compile all it imports.
+
+    Each process of pytest needs all tests, and what one has compiled the others find. So each
+    begins with other directories; `pytest_collection_modifyitems` gives all the same order."""
+    worker = getattr(config, "workerinput", None)
+    if worker is None:
+        compileall.compile_dir(SOURCES, quiet=2, workers=0)
+    elif [Path(each).resolve() for each in config.args] == [HERE]:
+        files = HERE.rglob("test_*.py")
+        folders = sorted(str(HERE / each.relative_to(HERE).parts[0]) for each in files)
+        own = int(worker["workerid"][2:]) * len(folders) // worker["workercount"]
+        config.args = [*dict.fromkeys(folders[own:] + folders[:own])]
 
 
 def _side(item: pytest.Item) -> str | None:
@@ -88,10 +97,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if TIMES:  # many examples may take long; a marker of the test's own is nearer
                 item.add_marker(pytest.mark.timeout(600 * TIMES))
 
-    def turn(item: pytest.Item) -> tuple[int, int]:
+    def turn(item: pytest.Item) -> tuple[int, int, Path]:
         shared = len(_needed[item.path])
         is_small = SMALL & {*item.path.parents} and item.path not in with_database
-        return (1, -shared) if shared else (2 if is_small else 0, 0)
+        return (*((1, -shared) if shared else (2 if is_small else 0, 0)), item.path)
 
     items.sort(key=turn)
 
