@@ -119,7 +119,7 @@ async def test_an_archived_payment_says_where_it_is_until_it_is_restored(
     async def is_gone() -> bool:
         return (await shop.client.get(path, headers=OLD)).status_code == 410
 
-    await until(is_gone, what="the gateway has forgotten it")
+    await until(is_gone, promised_s=2, what="the gateway has forgotten it")
     assert (await shop.client.get(path, headers=OLD)).status_code == 410
     await restore.restore(connection, tmp_path / "a", quiet)
     assert (await shop.client.get(path, headers=OLD)).json() == before[0]

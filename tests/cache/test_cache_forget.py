@@ -39,7 +39,7 @@ async def test_one_merchant_is_forgotten_everywhere_and_that_is_written_down(
         async def forgotten() -> bool:
             return not any(name in each.caches._near for each in both)
 
-        await until(forgotten)
+        await until(forgotten, promised_s=2)
         queries = sum(each.queries for each in both)
         for each in both:
             assert await each.body(rows, name) == rows.body(name)

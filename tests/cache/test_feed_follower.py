@@ -44,7 +44,7 @@ async def test_a_change_is_heard_of_from_the_feed(shop: Shop, second_gateway: Ga
     async def is_new() -> bool:
         return (await old(there, payment_id))[0] == "captured"
 
-    await until(is_new, what="the other gateway has heard of it")
+    await until(is_new, promised_s=5, what="the other gateway has heard of it")
     assert (await there.payment(payment_id))["status"] == "captured"
 
 
@@ -68,5 +68,5 @@ async def test_nothing_is_heard_while_the_feed_stands_still(
                 await follower.look()
                 return not follower.hears()
 
-            await until(deaf, what="the proof has grown old")
+            await until(deaf, promised_s=5, what="the proof has grown old")
         await until(heard, what="the feed is heard again")

@@ -39,7 +39,7 @@ async def test_a_cluster_has_each_value_on_one_server(
             async def all_new() -> bool:
                 return not any(name in there.caches._near for name in names)
 
-            await until(all_new)
+            await until(all_new, promised_s=2)
             for name in names:
                 assert await there.body(rows, name) == rows.body(name)
             # One of the two is lost: its values come from the database.
@@ -70,7 +70,7 @@ async def test_a_cluster_whose_servers_have_all_moved_is_found_again(
                 async def is_left() -> bool:
                     return not here.shared.hears()
 
-                await until(is_left)
+                await until(is_left, promised_s=5)
                 await here.hears()
                 name = rows.name()
                 await here.body(rows, name)
@@ -144,7 +144,7 @@ async def test_a_primary_that_comes_back_brings_back_nothing(
                 async def is_left() -> bool:
                     return not any(each.shared.hears() for each in both)
 
-                await until(is_left)
+                await until(is_left, promised_s=5)
                 for each in both:
                     await each.hears()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from easypay.cache.caches import Caches, Loaded, Read
 from easypay.cache.names import PAYMENT, Answer, payment_name
 from easypay.cache.shared import SharedCache, shared_by
 from easypay.cache.url import parse
+from easypay.clock import monotonic
 from easypay.hmac_sha256 import keyed_digest
 from harness.waiting import until
 
@@ -31,11 +33,14 @@ class Process:
             form=more.get("form", ""),
         )
         self.queries = 0
+        self.asked_at: defaultdict[str, list[float]] = defaultdict(list)
+        """When the database was asked for each name, by the monotonic clock."""
         self.task = asyncio.create_task(self.shared.run())
 
     async def read(self, rows: "Rows", name: str, within_s: float = 60) -> Read:
         async def load() -> Loaded:
             self.queries += 1
+            self.asked_at[name].append(monotonic())
             return await rows.load(name)
 
         return await self.caches.get_or_set(PAYMENT, name, within_s, load)

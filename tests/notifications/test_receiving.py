@@ -99,7 +99,7 @@ async def test_a_new_key_counts_within_a_second_and_the_old_one_no_more(told: No
     async def changed() -> bool:
         return (await told.tell(event(), key=new)).status_code == 200
 
-    await until(changed)
+    await until(changed, promised_s=3)
     assert (await told.tell(event())).status_code == 401
 
 
@@ -152,7 +152,7 @@ async def test_a_wrong_signature_costs_no_statement(told: Notified) -> None:
             assert await asyncio.gather(*wrong) == [None] * 20
             return pool.fetched > 1
 
-        await until(newer)
+        await until(newer, promised_s=3)
         assert pool.fetched == 2
         watching.cancel()
 

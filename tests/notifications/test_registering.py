@@ -68,7 +68,7 @@ async def test_what_the_processor_has_switched_off_is_noticed_and_mended(told: N
     async def refused() -> bool:
         return (await told.tell(event(transaction_id="0"))).status_code == 401
 
-    await until(refused)
+    await until(refused, promised_s=3)
     await told.shop.paid()
 
     async def off() -> bool:

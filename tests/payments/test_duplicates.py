@@ -299,13 +299,13 @@ async def test_the_setting_is_changed_and_shown_by_the_admin_api(
         async def is_refused() -> bool:
             return (await pay(shop, order_reference="new")).status_code == 409
 
-        await until(is_refused)
+        await until(is_refused, promised_s=2)
         await operator.patch(path, json={"duplicates": "off"})
 
         async def is_taken() -> bool:
             return (await pay(shop, order_reference="new")).status_code == 201
 
-        await until(is_taken)
+        await until(is_taken, promised_s=2)
     assert (await shop.payment(first["id"]))["status"] == "captured"
 
 

@@ -113,7 +113,7 @@ async def test_an_operator_sets_up_a_merchant_who_pays(stack: Stack) -> None:
     async def dead() -> bool:
         return await pays(key["secret"]) == 401
 
-    await until(dead)
+    await until(dead, promised_s=1.5)
     assert await pays(heir["secret"]) == 201
     nobody = merchant[:-1] + ("1" if merchant.endswith("0") else "0")
     assert "there is no merchant" in operator.run("merchant", "show", nobody, fails=True)

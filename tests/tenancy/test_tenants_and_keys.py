@@ -143,9 +143,9 @@ async def test_a_disabled_merchant_is_refused_until_it_is_enabled(
     assert await _works(shop)
     async with connected(shared_stack.dsn) as connection:
         await admin.update_merchant(connection, shop.merchant_id, disabled=True)
-        await until(lambda: _fails(shop))
+        await until(lambda: _fails(shop), promised_s=1.5)
         await admin.update_merchant(connection, shop.merchant_id, disabled=False)
-        await until(lambda: _works(shop))
+        await until(lambda: _works(shop), promised_s=1.5)
 
 
 async def _works(shop: Shop) -> bool:
