@@ -56,6 +56,12 @@ async def test_a_file_is_run_and_shown(
     assert wrong.code == 1
     assert "november.jsonl:4: payment is missing." in wrong.out
     assert "is invalid. 1 line is wrong." in wrong.err
+    assert "upload it with on_error=skip." in wrong.err
+    skipping = ("--on-error", "skip", "--check-only")
+    assert (
+        "3 waiting, 0 cancelled, 1 wrong"
+        in (await easypay_batch(shop, "run", str(file), *skipping)).out
+    )
     file.write_bytes(as_jsonl(lines))
     done = await easypay_batch(shop, "run", str(file))
     assert done.code == 0, done.err
@@ -64,13 +70,13 @@ async def test_a_file_is_run_and_shown(
     assert moved == "captured USD 37.50"
     batch_id = first.split()[0]
     listed = json.loads(await here(shop, "list", "--json"))["data"]
-    assert [each["state"] for each in listed] == ["done", "invalid"]
+    assert [each["state"] for each in listed] == ["done", "ready", "invalid"]
     assert batch_id in await here(shop, "list")
     assert "3 done" in await here(shop, "show", batch_id)
     shown = (await here(shop, "results", batch_id)).splitlines()
     assert [json.loads(each).get("outcome") for each in shown] == [*["captured"] * 3, None]
     assert (await here(shop, "results", batch_id, "--csv")).startswith("line,line_reference,")
-    errors = (await here(shop, "errors", listed[1]["id"])).splitlines()
+    errors = (await here(shop, "errors", listed[2]["id"])).splitlines()
     assert json.loads(errors[0])["line"] == 4
 
 

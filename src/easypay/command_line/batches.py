@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from hashlib import file_digest
 from pathlib import Path
@@ -43,6 +44,13 @@ ApiKey = Annotated[
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="`bat_…`")]
 
 batches = new_group("Run files of payments, captures, refunds and voids (docs/batches.md).")
+
+
+class OnError(StrEnum):
+    """What to do with a file if some of its lines are wrong; the API's words."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
 
 
 class Gateway(NamedTuple):
@@ -93,9 +101,10 @@ def run(
     name: Annotated[
         str | None, typer.Option(help="A name for people. Default: the file's.")
     ] = None,
-    skip_wrong: Annotated[
-        bool, typer.Option("--skip-wrong", help="Run the other lines if some are wrong.")
-    ] = False,
+    on_error: Annotated[
+        OnError,
+        typer.Option(help="If a line is wrong: `refuse` runs nothing, `skip` runs the others."),
+    ] = OnError.REFUSE,
     lines_per_second: Annotated[
         int | None, typer.Option(min=1, help="No faster than this.")
     ] = None,
@@ -110,7 +119,8 @@ def run(
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """Upload a file and run it. Every line is checked first; if one is wrong, nothing runs.
+    """Upload a file and run it. Every line is checked first; if one is wrong, nothing runs,
+    unless `--on-error skip`.
 
     The same file is the same batch: if the command was ended, run it again to follow it. Ctrl-C
     pauses the batch.
@@ -125,7 +135,7 @@ def run(
     query = {
         "name": file.name[:100] if name is None else name,
         "start": "false" if check_only or limits else "true",
-        **({"on_error": "skip"} if skip_wrong else {}),
+        "on_error": on_error.value,
         **{word: str(limit) for word, limit in limits.items()},
     }
     for each in (signal.SIGINT, signal.SIGTERM):  # a shell may have SIGINT ignored
@@ -149,7 +159,7 @@ def _upload(gateway: Gateway, file: Path, kind: str, query: dict[str, str]) -> d
     try:
         with file.open("rb") as content:
             key = file_digest(content, "sha256").hexdigest()
-            if query.get("on_error") == "skip":
+            if query["on_error"] == OnError.SKIP:
                 key += "-skip"
             length = content.tell()
             status, batch = _send(gateway, content, length, kind, query, key)
