@@ -16,10 +16,36 @@ PAGE: Final = Path("docs/performance.md")
 _INTRODUCTION: Final = """\
 # How fast it is
 
-Made by `make bench ARGS=--save`; do not edit. The gateway, PostgreSQL with fsync on, the simulator
-and the load generator share one machine and compete for its CPU. Times depend on that machine:
-compare ratios, or runs on one machine, not figures across machines.
+Made from the saved results in `bench/results`; do not edit. Each section shows the newest result of
+its command, and is as old as that: the table says of which day and commit. To renew a section, run
+its command with `ARGS=--save` on a machine that does nothing else. Do not compare times from two
+machines; ratios and counts can be compared ([how](performance-testing.md)).
 """
+_SAVED: Final = (
+    ("payments: CPU, rates, many connections, reads", "make bench", None),
+    ("lists, filters, statistics and exports of ten million payments", "make bench-find", "find"),
+    ("caches, with and without Valkey", "make bench-cache", "cache"),
+    ("queued payments, batches, the feed, webhooks", "make bench-work", "work"),
+)
+"""What is measured, by which command, and the end of the names of its results."""
+_GROWTHS: Final = {
+    "by_rows": "rows",
+    "pages_by_rows": "rows, pages",
+    "by_months": "months",
+    "pages_by_months": "months, pages",
+}
+"""A question's growth, and the end of the name of its bar."""
+_PRINTED: Final = (
+    ("the reconciliation of one large batch: time and memory", "make bench-books"),
+    ("how soon lost replies are resolved", "make recovery"),
+    ("the simulator with a million transactions: time and memory", "make growth"),
+    (
+        "payments beside 64 clients that read lists",
+        ".venv/bin/python -m easypay_bench.reading_load",
+    ),
+    ("a gateway anywhere, at a rate", "easypay loadtest"),
+)
+"""What is measured by commands whose figures this page does not show."""
 
 
 def save(machine: Mapping[str, Any], kind: str, text: str) -> Iterator[Path]:
@@ -42,10 +68,14 @@ def page(results: Path) -> str:
     wide, run = found["wide"], found["runs"][len(found["runs"]) // 2]
     parts = [
         _INTRODUCTION,
+        "## What is measured\n",
+        _overview(results, path, found),
+        "## Payments\n",
+        "The gateway, PostgreSQL with fsync on, the simulator and the load generator share one "
+        "machine and compete for its CPU.\n",
         _where(found, path.name),
-        "## Bars\n",
         _bars(found["bars"]),
-        "## Beside the database alone\n",
+        "### Beside the database alone\n",
         _pairs(wide),
         _table(
             ["pgbench clients", "payments/s", "PostgreSQL µs per payment"],
@@ -55,30 +85,65 @@ def page(results: Path) -> str:
             ),
         ),
         *_yardstick(wide.get("yardstick", [])),
-        "## CPU under load\n",
+        "### CPU under load\n",
         f"{run['load']['connections']} connections, closed loop by {run['load']['generator']}: "
         f"{_n(run['payments_per_s'])} payments/s.\n",
         _table(["part", "µs per payment"], ([name, _n(us)] for name, us in run["cpu_us"].items())),
-        "## At a rate\n",
+        "### At a rate\n",
         "Open loop: latency counts from when each request was due. Own time is the gateway's time "
         "without the processor's part; it includes the wait for two commits and for those before "
         "them. Disk is a durable write of one page on the same disk meanwhile: the lower bound of "
         "a commit. Pending writes of earlier phases are flushed before each run.\n",
         _at_rates(wide["open"]),
-        "## Reads\n",
+        "### Reads\n",
         _reads(wide["reads"]),
-        "## As connections and the processor's time grow\n",
+        "### As connections and the processor's time grow\n",
         _grid(wide["grid"]),
-        "## Counted\n",
+        "### Counted\n",
         _counted(found["counters"]),
         *_kept(found),
+        f"All {found['accounting']['payments']:,} payments of the run were captured once by the "
+        "gateway and sold once at the processor.\n",
         *_found(results),
         *_cached(results),
         *_worked(results),
-        f"All {found['accounting']['payments']:,} payments of the run were captured once by the "
-        "gateway and sold once at the processor.",
     ]
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts)
+
+
+def _overview(results: Path, path: Path, found: dict[str, Any]) -> str:
+    """Return the table of all measurements, and of the newest result of each."""
+    lines = []
+    for what, command, kind in _SAVED:
+        newest_one = (
+            (found, path.name) if kind is None else _newest_whole(results, f"*-{kind}.json")
+        )
+        lines.append([what, f"`{command}`", *_newest_of(newest_one)])
+    lines += [[what, f"`{command}`", "it prints its figures", "-"] for what, command in _PRINTED]
+    return _table(["what", "command", "newest result", "bars met"], lines)
+
+
+def _newest_of(newest_one: tuple[dict[str, Any], str] | None) -> tuple[str, str]:
+    """Return of which day and commit a result is, and how many bars it met."""
+    if newest_one is None:
+        return "none is saved", "-"
+    found, name = newest_one
+    machine = found["machine"]
+    bars = [_is_met(row) for row in found.get("bars") or found["rows"]]
+    where = f"{machine['at'][:10]}, [{machine['commit']}](../bench/results/{name})"
+    return where, f"{bars.count(True)} of {len(bars)}"
+
+
+def _is_met(row: Mapping[str, Any]) -> bool:
+    return bool(row["met"]) if "met" in row else row["verdict"] == "ok"
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """Return whether a bar is met, in one word of the page."""
+    if _is_met(row):
+        return "met"
+    said = row.get("verdict", "missed")
+    return "**missed**" if said == "missed" else str(said)
 
 
 def _where(found: dict[str, Any], name: str) -> str:
@@ -103,7 +168,7 @@ def _bars(bars: Iterable[dict[str, Any]]) -> str:
                 f"{'at least' if bar['at_least'] else 'at most'} {_n(bar['limit'])} "
                 f"{bar['unit']}".strip(),
                 f"{_n(bar['figure'])} {bar['unit']}".strip(),
-                "met" if bar["met"] else "**missed**",
+                _verdict(bar),
             ]
             for bar in bars
         ),
@@ -126,7 +191,7 @@ def _yardstick(compared: Sequence[dict[str, Any]]) -> list[str]:
     if not compared:
         return []
     return [
-        "## Beside the yardstick\n",
+        "### Beside the yardstick\n",
         "The yardstick is the grouped SQL that the gateway had when the yardstick was made, and it "
         "never changes. It runs over the gateway's own lanes and group commit, without HTTP and "
         "without a processor. Yardstick and gateway run in turn; the share is the median of the "
@@ -225,7 +290,7 @@ def _kept(found: dict[str, Any]) -> list[str]:
         if size >= payments
     ]  # fmt: skip
     return [
-        "## Kept on disk\n",
+        "### Kept on disk\n",
         "Bytes per payment after the run, in the pages of the present month, which leave room for "
         "updates. A month that is written when it is over takes about half "
         "(`easypay db sizes`).\n",
@@ -348,7 +413,7 @@ def _bars_between(rows: Iterable[dict[str, Any]]) -> str:
                 row["name"],
                 row["wanted"],
                 *(_n(row[figure]) for figure in ("figure", "lowest", "highest")),
-                "met" if row["met"] else "**missed**",
+                _verdict(row),
             ]
             for row in rows
         ),
@@ -379,6 +444,8 @@ def _known_elsewhere(setups: Sequence[dict[str, Any]]) -> list[str]:
 
 def _finding(found: dict[str, Any], name: str) -> list[str]:
     machine, big = found["machine"], found["databases"][0]["wanted"]
+    missed = {row["name"] for row in found["rows"] if row["verdict"] == "missed"}
+    asked = tuple(f"{each['name']}: " for each in found["questions"])
     return [
         "## Finding payments\n",
         "Made by `make bench-find ARGS=--save`. "
@@ -390,17 +457,23 @@ def _finding(found: dict[str, Any], name: str) -> list[str]:
         "the tables and indexes that it needs were read into memory; from a cold disk it takes "
         "longer. Pages are of 8 KiB. Rows and months say how many times more the same question "
         "takes and reads in a database with more rows, or as many over more months: "
-        f"{_sizes(found['databases'])}. The deep page begins after row {found['depth']:,}.\n",
+        f"{_sizes(found['databases'])}. The deep page begins after row {found['depth']:,}. "
+        f"Bold figures miss their bar: {_wanted(found)}.\n",
         _table(
             ["question", "p50", "p99", "pages", "most pages", "rows: time", "pages",
              "months: time", "pages"],
             (
                 [
                     each["name"],
-                    *(f"{_n(each['answers'][name])} ms" for name in ("p50_ms", "p99_ms")),
+                    f"{_n(each['answers']['p50_ms'])} ms",
+                    _or_bold(
+                        f"{_n(each['answers']['p99_ms'])} ms", f"{each['name']}: p99" in missed
+                    ),
                     *(_n(each["answers"][name]) for name in ("buffers", "most_buffers")),
-                    *(_n(each[name]) for name in ("by_rows", "pages_by_rows", "by_months",
-                                                  "pages_by_months")),
+                    *(
+                        _or_bold(_n(each[figure]), f"{each['name']}: {bar}" in missed)
+                        for figure, bar in _GROWTHS.items()
+                    ),
                 ]
                 for each in found["questions"]
             ),
@@ -412,12 +485,27 @@ def _finding(found: dict[str, Any], name: str) -> list[str]:
                     row["name"],
                     row["wanted"],
                     f"{_n(row['figure'])} {row['unit']}".strip(),
-                    "**missed**" if row["verdict"] == "missed" else row["verdict"],
+                    _verdict(row),
                 ]
                 for row in found["rows"]
+                if not row["name"].startswith(asked)
             ),
         ),
     ]  # fmt: skip
+
+
+def _wanted(found: dict[str, Any]) -> str:
+    """Return the bars of the questions: what is wanted of most of them, and of statistics."""
+    pages, statistics = (
+        next(row["wanted"] for row in found["rows"] if row["name"] == f"{each['name']}: p99")
+        for each in (found["questions"][0], found["questions"][-1])
+    )
+    growth = next(row["wanted"] for row in found["rows"] if row["unit"] == "times")
+    return f"p99 {pages}, of statistics {statistics}; growth {growth}"
+
+
+def _or_bold(figure: str, missed: bool) -> str:
+    return f"**{figure}**" if missed else figure
 
 
 def _sizes(made: Sequence[dict[str, Any]]) -> str:

@@ -106,7 +106,15 @@ def test_the_page_shows_the_newest_complete_result(tmp_path: Path) -> None:
     assert "**0.5** times pgbench's best rate (median of 1 pairs: 3,000 to 6,000)" in page
     assert "Python 3.11.7 (270 ns to make an object)" in page
     assert "All 50,000 payments of the run" in page
+    date_and_commit = f"2026-11-24, [720c9f085681](../bench/results/{saved.name})"
     for row in (
+        [
+            "payments: CPU, rates, many connections, reads",
+            "`make bench`",
+            date_and_commit,
+            "10 of 12",
+        ],
+        ["caches, with and without Valkey", "`make bench-cache`", "none is saved", "-"],
         ["payments sustained", "at least 3,000 /s", "4,321 /s", "met"],
         ["own time, unloaded, p50", "at most 2 ms", "1 ms", "met"],
         ["own time p99, 500/s, processor at 50 ms", "at most 10 ms", "8 ms", "met"],
