@@ -71,30 +71,34 @@ def advance(
 
     `known`: the rules whose metrics were read. Of the others nothing is concluded.
     """
-    after: dict[Key, State] = {}
-    for key, value in found.items():
-        old = states.get(key)
-        if old is None or (old.over_at is not None and old.told_over):
-            old = State(*key, since=now, seen_at=now, value=value)
-        firing_at = old.firing_at
-        if firing_at is None and now - old.since >= _lasts(key, rules):
-            firing_at = now
-        after[key] = msgspec.structs.replace(
-            old, seen_at=now, value=value, firing_at=firing_at, over_at=None
-        )
+    after = {
+        key: _holds(states.get(key), key, value, _lasts(key, rules), now)
+        for key, value in found.items()
+    }
     seen = set(known)
     for key, state in states.items():
-        if key in after or (state.over_at is not None and now - state.over_at > KEPT):
+        if key in after or state.rule == NOT_JUDGED:  # somebody shows its metric again
             continue
-        if state.rule == NOT_JUDGED:
-            continue  # somebody shows it again
+        if state.over_at is not None and now - state.over_at > KEPT:
+            continue
+        fires = state.firing_at is not None
         if state.rule not in rules:  # a rule that this version does not have: it is over
             after[key] = _ended(state, now)
-        elif state.rule not in seen:
+        elif state.rule not in seen or (fires and now - state.seen_at < over_after):
             after[key] = state
-        elif state.firing_at is not None:
-            after[key] = _ended(state, now) if now - state.seen_at >= over_after else state
+        elif fires:
+            after[key] = _ended(state, now)
     return after
+
+
+def _holds(old: State | None, key: Key, value: float, lasts: timedelta, now: datetime) -> State:
+    """Return the state of what holds now. It fires once it has held for `lasts`."""
+    if old is None or (old.over_at is not None and old.told_over):
+        old = State(*key, since=now, seen_at=now, value=value)
+    firing_at = old.firing_at
+    if firing_at is None and now - old.since >= lasts:
+        firing_at = now
+    return msgspec.structs.replace(old, seen_at=now, value=value, firing_at=firing_at, over_at=None)
 
 
 def _ended(state: State, now: datetime) -> State:

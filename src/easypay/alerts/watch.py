@@ -123,12 +123,9 @@ class _Receiver:
         """Tell what it does not know yet, or look at what was begun. Notes in the states what it
         took."""
         if self._begun is None:
-            news = states.to_tell(open_states.values(), self.way.name, rules)
-            if not news or monotonic() < self._not_before:
-                return
-            self._told = [((state.rule, state.series), message) for state, message in news]
-            self._begun = self._tell([message for _, message in news])
-            self._silent_at = monotonic() + self._times.silent_s
+            self._begun = self._begin(open_states, rules)
+        if self._begun is None:
+            return
         await asyncio.wait({self._begun}, timeout=self._times.wait_s)
         if not self._begun.done():
             if monotonic() >= self._silent_at:
@@ -138,23 +135,35 @@ class _Receiver:
         error = self._begun.exception()
         self._begun = None
         if error is None:
-            self._pause_s = self._times.again_s
-            for key, message in self._told:
-                state = open_states.get(key)
-                if state is not None and message.since == state.since:
-                    states.told(state, self.way.name, message.state)
-            return
-        if not isinstance(error, NotTold):
+            self._took(open_states)
+        elif isinstance(error, NotTold):
+            self._not_before = monotonic() + self._pause_s
+            self._log_not_told(str(error))
+            self._pause_s = min(self._times.most_again_s, 2 * self._pause_s)
+        else:
             raise error
-        self._not_before = monotonic() + self._pause_s
-        self._log_not_told(str(error))
-        self._pause_s = min(self._times.most_again_s, 2 * self._pause_s)
+
+    def _begin(
+        self, open_states: dict[Key, State], rules: dict[str, Rule]
+    ) -> asyncio.Task[None] | None:
+        """Begin to tell what it does not know yet. None: nothing is new, or it is too early."""
+        news = states.to_tell(open_states.values(), self.way.name, rules)
+        if not news or monotonic() < self._not_before:
+            return None
+        self._told = [((state.rule, state.series), message) for state, message in news]
+        self._silent_at = monotonic() + self._times.silent_s
+        return asyncio.create_task(tell(self.way, [message for _, message in news]))
+
+    def _took(self, open_states: dict[Key, State]) -> None:
+        """Note what it was told, of the states that are still the same."""
+        self._pause_s = self._times.again_s
+        for key, message in self._told:
+            state = open_states.get(key)
+            if state is not None and message.since == state.since:
+                states.told(state, self.way.name, message.state)
 
     def _log_not_told(self, why: str) -> None:
         log.error("alerts cannot be told by %s: %s", self.way.name, why)
-
-    def _tell(self, messages: Sequence[Message]) -> asyncio.Task[None]:
-        return asyncio.create_task(tell(self.way, messages))
 
     def cancel(self) -> None:
         if self._begun is not None:

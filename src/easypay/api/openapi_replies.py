@@ -71,6 +71,8 @@ HEADERS: Final[Mapping[str, Any]] = {
 _ON_THE_PRIMARY: Final = ("payments_get",)
 """Reads that never come from a read replica, although they take Cache-Control."""
 
+_OF_NUMBERED_PAGES: Final = ("X-Total-Count", "X-Page", "X-Size", "X-Total-Is-Estimate")
+
 _MEANINGS: Final = {
     200: "OK.",
     201: "Created: the outcome is in `status`.",
@@ -101,62 +103,66 @@ def errors_of(route: Route) -> list[type[EasyPayError]]:
 
 def reply_of(route: Route, status: int, kind: type | None) -> dict[str, Any]:
     """The answer of a call with one status: its headers, its body and examples."""
-    headers = ["Request-Id"]
+    said, content = _body_of(route, status, kind)
+    headers = _headers(_header_names(route, status, kind))
+    if status == 202:
+        headers["Retry-After"] = _header("Retry-After", 5)
+    reply: dict[str, Any] = {"description": said, "headers": headers}
+    return reply | {"content": content} if content else reply
+
+
+def _header_names(route: Route, status: int, kind: type | None) -> list[str]:
+    """Return the headers of an answer, in the order in which the page shows them."""
+    names = ["Request-Id"]
     money = "Idempotency-Key" in route.headers and not route.uploads
-    if route.uploads and status == 201:
-        headers.append("Location")
-    if money:
-        headers += ["Location", "Idempotency-Replayed", "Server-Timing"]
-    if status == 202:
-        headers.append("Retry-After")
-    if "Prefer" in route.headers and (not money or status == 202):
-        headers.append("Preference-Applied")
-    if "If-None-Match" in route.headers:
-        headers.append("ETag")
-    if "Cache-Control" in route.headers and not route.streams:
-        headers.append("Age")
-    if "Cache-Control" in route.headers and route.operation_id not in _ON_THE_PRIMARY:
-        headers.append("Read-As-Of")
-    if "cursor" in route.query and kind is not None:
-        headers.append("Link")
-    if route.numbered and kind is not None:
-        headers += ["X-Total-Count", "X-Page", "X-Size", "X-Total-Is-Estimate"]
-    reply: dict[str, Any] = {"description": _MEANINGS.get(status, ""), "headers": _headers(headers)}
-    if status == 202:
-        reply["headers"]["Retry-After"] = _header("Retry-After", 5)
+    cached = "Cache-Control" in route.headers
+    for applies, added in (
+        (route.uploads and status == 201, ("Location",)),
+        (money, ("Location", "Idempotency-Replayed", "Server-Timing")),
+        (status == 202, ("Retry-After",)),
+        ("Prefer" in route.headers and (not money or status == 202), ("Preference-Applied",)),
+        ("If-None-Match" in route.headers, ("ETag",)),
+        (cached and not route.streams, ("Age",)),
+        (cached and route.operation_id not in _ON_THE_PRIMARY, ("Read-As-Of",)),
+        (kind is not None and "cursor" in route.query, ("Link",)),
+        (kind is not None and route.numbered, _OF_NUMBERED_PAGES),
+    ):
+        if applies:
+            names += added
+    return names
+
+
+def _body_of(route: Route, status: int, kind: type | None) -> tuple[str, dict[str, Any]]:
+    """Return what an answer means, and its body by media type; empty if it has none."""
+    if (route.handler, status) in _SYSTEM:
+        return _system_body(route.handler, status)
+    if route.streams:
+        batch = route.api == "batches"
+        texts = stream_examples(route.operation_id) if batch else export_examples()
+        line, lines = ("line", "lines") if batch else ("payment", "payments")
+        return f"The {lines}, and a last line with their number.", {
+            exports.MEDIA_TYPES[format]: {
+                "schema": {"type": "string"},
+                "examples": {"one": {"summary": f"One {line}", "value": text}},
+            }
+            for format, text in texts.items()
+        }
+    content: dict[str, Any] = {}
     if kind is not None:
         name = f"{schemas.name_of(route.page_of)}Page" if route.page_of else schemas.name_of(kind)
-        examples = reply_examples(route.operation_id, status)
-        reply["content"] = content_of(JSON.decode(), name, examples)
-    if route.numbered and kind is not None:
-        refs = [{"$ref": REF + name}, {"$ref": REF + f"Numbered{name}"}]
-        reply["content"][JSON.decode()]["schema"] = {"oneOf": refs}
-    if route.api == "batches" and route.streams:
-        reply["description"] = "The lines, and a last one with their number."
-        reply["content"] = {
-            exports.MEDIA_TYPES[format]: {
-                "schema": {"type": "string"},
-                "examples": {"one": {"summary": "One line", "value": text}},
-            }
-            for format, text in stream_examples(route.operation_id).items()
-        }
-    elif route.streams:
-        reply["description"] = "The payments, and a last line with their number."
-        reply["content"] = {
-            exports.MEDIA_TYPES[format]: {
-                "schema": {"type": "string"},
-                "examples": {"one": {"summary": "One payment", "value": text}},
-            }
-            for format, text in export_examples().items()
-        }
-    if (route.handler, status) in _SYSTEM:
-        said, media, text = _SYSTEM[route.handler, status]
-        schema = {"type": "object" if media == JSON.decode() else "string"}
-        reply["description"] = said
-        reply["content"] = {media: {"schema": schema}}
-        if text:
-            reply["content"][media]["examples"] = {route.handler: {"value": text}}
-    return reply
+        content = content_of(JSON.decode(), name, reply_examples(route.operation_id, status))
+        if route.numbered:
+            refs = [{"$ref": REF + name}, {"$ref": REF + f"Numbered{name}"}]
+            content[JSON.decode()]["schema"] = {"oneOf": refs}
+    return _MEANINGS.get(status, ""), content
+
+
+def _system_body(handler: str, status: int) -> tuple[str, dict[str, Any]]:
+    said, media, text = _SYSTEM[handler, status]
+    body: dict[str, Any] = {"schema": {"type": "object" if media == JSON.decode() else "string"}}
+    if text:
+        body["examples"] = {handler: {"value": text}}
+    return said, {media: body}
 
 
 def refusals_of(route: Route, shared: Mapping[str, Example]) -> dict[str, Any]:

@@ -54,20 +54,23 @@ class Announced:
             kind = data[at]
             number = int(data[at + 1 : line_end]) if kind in _COUNTED else 0
             at = line_end + 2
-            if self._left == 0:
-                self._left, self._all = 1, 0
-            if kind != _BESIDE:
-                self._left -= 1
-            if kind in _STRINGS:
-                if number >= 0:  # -1: there is no string
-                    at += number + 2
-            elif number > 0:
-                more = 2 * number if kind in _PAIRS else number
-                self._left += more
-                self._all += more
-                if self._all > MOST:
-                    raise ValueError(f"it announces lists of more than {MOST:,} elements")
+            if kind in _STRINGS and number >= 0:  # -1: there is no string
+                at += number + 2
+            self._count(kind, 0 if kind in _STRINGS else max(0, number))
         self._skip = max(0, at - end)
         self._begun = data[at:]
         if len(self._begun) > _LONGEST_LINE:
             raise ValueError("a line of it does not end")
+
+    def _count(self, kind: int, number: int) -> None:
+        """Count an element, and the elements that it announces. Raises ValueError if its answer has
+        announced too many by now."""
+        if self._left == 0:  # a new answer
+            self._left, self._all = 1, 0
+        if kind != _BESIDE:
+            self._left -= 1
+        more = 2 * number if kind in _PAIRS else number
+        self._left += more
+        self._all += more
+        if self._all > MOST:
+            raise ValueError(f"it announces lists of more than {MOST:,} elements")

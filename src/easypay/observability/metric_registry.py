@@ -13,7 +13,8 @@ import os
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, Literal
@@ -37,6 +38,8 @@ _RETIRED: Final = "retired.json"
 Kind = Literal["counter", "seen", "sum", "max", "histogram"]
 """`seen`: a counter of somebody else's, such as the system, which every process reads as it is."""
 """How a gauge merges the values of several processes: `sum` or `max`."""
+_OUTLIVES_ITS_PROCESS: Final = ("counter", "histogram")
+_HIGHEST_COUNTS: Final = ("seen", "max")
 Labels = tuple[str, ...]
 Bucket = tuple[str, float] | tuple[str, float, Exemplar]
 Values = dict[tuple[str, Labels], list[float]]
@@ -178,20 +181,15 @@ class Registry:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the values of all processes, summed (a gauge: as its family says)."""
-        total: Values = {}
+        total: defaultdict[str, dict[Labels, list[float]]] = defaultdict(dict)
         for values, alive in self._everyone():
             for (name, labels), cells in values.items():
                 family = self.families.get(name)
-                if family is None or (not alive and family.kind in ("seen", "sum", "max")):
-                    continue
-                key, so_far = (name, labels), total.get((name, labels))
-                if so_far is None:
-                    total[key] = cells
-                elif len(so_far) == len(cells):  # another version may have other buckets
-                    pick = max if family.kind in ("seen", "max") else float.__add__
-                    total[key] = [pick(a, b) for a, b in zip(so_far, cells, strict=True)]
-        for family in self.families.values():
-            yield _metric(family, {k[1]: v for k, v in total.items() if k[0] == family.name})
+                if family is not None and (alive or family.kind in _OUTLIVES_ITS_PROCESS):
+                    merge = max if family.kind in _HIGHEST_COUNTS else float.__add__
+                    _add(total[name], labels, cells, merge)
+        for name, family in self.families.items():
+            yield _metric(family, total[name])
 
     def _everyone(self) -> Iterator[tuple[Values, bool]]:
         directory = self.cells.directory
@@ -222,6 +220,20 @@ class Registry:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return registry
+
+
+def _add(
+    total: dict[Labels, list[float]],
+    labels: Labels,
+    cells: list[float],
+    merge: Callable[[float, float], float],
+) -> None:
+    """Add the cells of one process. Another version may have other buckets: they are left out."""
+    so_far = total.get(labels)
+    if so_far is None:
+        total[labels] = cells
+    elif len(so_far) == len(cells):
+        total[labels] = [merge(a, b) for a, b in zip(so_far, cells, strict=True)]
 
 
 def _retire(directory: Path) -> None:
