@@ -116,7 +116,10 @@ def send_test(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
 
     ways = ways_of(_settings(data_dir))
     if not ways:
-        fail("no way is set up: set EASYPAY_ALERTS_WEBHOOK, EASYPAY_ALERTS_SMTP or _COMMAND")
+        fail(
+            "no way is set up: set EASYPAY_ALERTS_WEBHOOK, EASYPAY_ALERTS_SMTP or "
+            "EASYPAY_ALERTS_COMMAND"
+        )
     results = run_async(lambda: _try(ways))
     show_rows(as_json, results, WAYS, "")
     sys.exit(0 if all(each.told for each in results) else 1)

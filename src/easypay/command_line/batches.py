@@ -97,7 +97,7 @@ def _gateway(
 
 @batches.command("run")
 def run(
-    file: Annotated[Path, typer.Argument(help="A file of JSON lines or CSV.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of JSON lines or CSV.")],
     name: Annotated[
         str | None, typer.Option(help="A name for people. Default: the file's.")
     ] = None,

@@ -50,7 +50,7 @@ KEYS_OF_ALL: Final = Columns(("id", "merchant_id", *KEYS.names[1:]), KEYS.left_o
 
 @merchants.command("create")
 def create_merchant(
-    name: Annotated[str, typer.Argument(help="A name that no other merchant has.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that no other merchant has.")],
     currency: Annotated[
         list[str] | None, typer.Option(help="A currency it takes, such as USD; may repeat.")
     ] = None,

@@ -170,6 +170,8 @@ def _named(known: "list[Books]", named: str) -> bytes:
     if len(named) < _FEWEST_DIGITS:
         raise LookupError(f"give at least {_FEWEST_DIGITS} digits of the account")
     found = [each.account for each in known if each.account.hex().startswith(named)]
-    if len(found) != 1:
-        raise LookupError(f"{len(found)} accounts begin with {named!r}")
+    if not found:
+        raise LookupError(f"no account begins with {named!r}: see `easypay processor books`")
+    if len(found) > 1:
+        raise LookupError(f"{len(found)} accounts begin with {named!r}: give more digits")
     return found[0]

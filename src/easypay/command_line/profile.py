@@ -18,7 +18,8 @@ _MORE_S: Final = 120.0
 
 def profile(
     pid: Annotated[
-        int | None, typer.Argument(help="A gateway or worker on this machine. CPU time only.")
+        int | None,
+        typer.Argument(metavar="PID", help="A gateway or worker on this machine. CPU time only."),
     ] = None,
     url: Annotated[
         str | None,

@@ -47,7 +47,7 @@ ATTEMPTS: Final = Columns(
 @webhooks.command("create")
 def create_endpoint(
     merchant: MerchantId,
-    url: Annotated[str, typer.Argument(help="Where messages are sent.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where messages are sent.")],
     mode: Annotated[str, typer.Option(help="test or live; the two never mix.")] = "test",
     types: Types = None,
     description: Description = None,
