@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import asyncpg
@@ -73,6 +73,16 @@ class Options:
     simulator_port: int
     workers: int | None
     as_json: bool
+
+
+class _Processor(NamedTuple):
+    """Where test payments are sent, and as whom."""
+
+    url: str
+    login_id: str
+    transaction_key: str
+    simulator_url: str | None = None
+    """None: it is the sandbox."""
 
 
 class StartError(Exception):
@@ -147,17 +157,7 @@ class Stack:
         self._listener = _listen("the gateway", options.host, options.port, "--port")
         self._listener.set_inheritable(True)
         api_url = url_of(self._listener)
-        login, key = SIMULATOR_LOGIN, SIMULATOR_KEY
-        processor_url = environment.authorize_net_test_url
-        simulator_url = None
-        if environment.authorize_net_login_id or environment.authorize_net_transaction_key:
-            login = environment.authorize_net_login_id or ""
-            key = _secret_text(environment.authorize_net_transaction_key) or ""
-            processor_url = processor_url or SANDBOX_URL
-            await self._check_account(processor_url, login, key)
-        else:
-            simulator_url = await self._start_simulator()
-            processor_url = f"{simulator_url}/xml/v1/request.api"
+        processor = await self._processor()
         saved = self._directory.secrets()
         encryption_key = _secret_text(environment.encryption_key) or saved["encryption_key"]
         admin_key = _secret_text(environment.admin_key) or saved["admin_key"]
@@ -175,7 +175,11 @@ class Stack:
         try:
             applied = await migrate(local_url)
             found = await demo_merchant.prepare(
-                local_url, saved, encryption_key=encryption_key, login_id=login, transaction_key=key
+                local_url,
+                saved,
+                encryption_key=encryption_key,
+                login_id=processor.login_id,
+                transaction_key=processor.transaction_key,
             )
         except (OSError, asyncpg.PostgresError, TimeoutError) as error:
             raise StartError(f"cannot use the database: {error or 'no answer'}") from None
@@ -187,20 +191,20 @@ class Stack:
             "EASYPAY_METRICS_DIR": str(self._directory.metrics_path()),
             "EASYPAY_METRICS_LISTEN": self._metrics_address,
             "EASYPAY_ADMIN_KEY": admin_key,
-            "EASYPAY_AUTHORIZE_NET_TEST_URL": processor_url,
+            "EASYPAY_AUTHORIZE_NET_TEST_URL": processor.url,
             **({"EASYPAY_CACHE_URL": self._cache_url} if self._cache_url else {}),
         }
-        usual = _USUAL | (_WITH_SIMULATOR if simulator_url else {})
+        usual = _USUAL | (_WITH_SIMULATOR if processor.simulator_url else {})
         await self._start_gateways({**usual, **os.environ, **gateway_environment})
         await self._start_worker({**usual, **os.environ, **gateway_environment})
-        if simulator_url:
-            await self._await_ready(self._simulator, f"{simulator_url}/simulator/livez")
+        if processor.simulator_url:
+            await self._await_ready(self._simulator, f"{processor.simulator_url}/simulator/livez")
         await self._await_ready(self._gateways[0], f"{api_url}/readyz")
         reach = {
             "api_url": api_url,
             "api_key": found["demo_api_key"],
             "admin_key": admin_key,
-            "simulator_url": simulator_url,
+            "simulator_url": processor.simulator_url,
             "database_url": public_url,
         }
         self._directory.write_demo(reach)
@@ -230,6 +234,22 @@ class Stack:
         for child in (*self._gateways, self._worker):
             if child is not None:
                 child.signal(signal.SIGTERM)
+
+    async def _processor(self) -> _Processor:
+        """Return the sandbox if the environment has an account there, else start the simulator.
+
+        Raises StartError if the sandbox refuses the account.
+        """
+        environment = self._environment
+        if environment.authorize_net_login_id or environment.authorize_net_transaction_key:
+            login = environment.authorize_net_login_id or ""
+            key = _secret_text(environment.authorize_net_transaction_key) or ""
+            url = environment.authorize_net_test_url or SANDBOX_URL
+            await self._check_account(url, login, key)
+            return _Processor(url, login, key)
+        simulator_url = await self._start_simulator()
+        url = f"{simulator_url}/xml/v1/request.api"
+        return _Processor(url, SIMULATOR_LOGIN, SIMULATOR_KEY, simulator_url)
 
     async def _check_account(self, url: str, login: str, key: str) -> None:
         """Raise StartError if a variable is missing, or the sandbox refuses the credentials."""

@@ -319,20 +319,15 @@ class QueueWorker:
         account = await self._account_of(payment)
         sent = monotonic()
         reach("before_send")
-        outcome: Outcome
         deadline = Deadline(min(started + self._deadline_s, work.held_until))
         if account is None:
-            outcome = NotSent(reason="the processor account that took the payment cannot be used")
+            outcome: Outcome = NotSent(
+                reason="the processor account that took the payment cannot be used"
+            )
         elif deadline.left(sent) < min(_LEAST_CALL_S, self._deadline_s / 4):
             outcome = NotSent(reason="the database took too long: no time was left for the call")
-        elif method is not None and method.login_id != payment.login_id:
-            outcome = NotSent(reason="another processor account has the payment method now")
         else:
-            outcome = await self._call(account, begun, body, method, deadline)
-            if method is not None:
-                outcome = if_known(outcome, method)
-            if body is not None and isinstance(outcome, Rejected):
-                outcome = await self._unless_used_here(account, begun, outcome)
+            outcome = await self._send(account, begun, body, method, deadline)
         reach("after_reply")
         processor_us = int((monotonic() - sent) * 1e6)
         if isinstance(outcome, NotSent) and await self._again(work, operation, outcome):
@@ -351,6 +346,24 @@ class QueueWorker:
         if not recorded.first:
             await self._leave.submit(_leaving(operation))
         self._ended("done")
+
+    async def _send(
+        self,
+        account: Account,
+        begun: Rows,
+        body: CreatePayment | None,
+        method: PayableMethod | None,
+        deadline: Deadline,
+    ) -> Outcome:
+        """Call the processor, and read its answer by what is known here of the payment."""
+        if method is not None and method.login_id != begun[1].login_id:
+            return NotSent(reason="another processor account has the payment method now")
+        outcome = await self._call(account, begun, body, method, deadline)
+        if method is not None:
+            outcome = if_known(outcome, method)
+        if body is not None and isinstance(outcome, Rejected):
+            outcome = await self._unless_used_here(account, begun, outcome)
+        return outcome
 
     def _call(
         self,

@@ -184,13 +184,7 @@ class HttpSender:
         data = _request(parts.netloc, parts.path, parts.query, headers, body)
         try:
             async with asyncio.timeout(limit_s):
-                while (wire := self._take(target)) is not None:
-                    try:
-                        return await self._exchange(target, wire, data)
-                    except NoAnswer:
-                        if wire.answered:
-                            raise
-                return await self._exchange(target, await self._connect(target), data)
+                return await self._send(target, data)
         except TimeoutError:
             raise NoAnswer(f"no answer within {limit_s:g} s") from None
         except ssl.SSLError as error:
@@ -199,6 +193,17 @@ class HttpSender:
             raise NoAnswer(str(error)) from error
         except (OSError, ValueError) as error:  # UnicodeError: the name is none
             raise NoAnswer(f"could not connect: {type(error).__name__}: {error}") from error
+
+    async def _send(self, target: _Target, data: bytes) -> Answer:
+        """Send over an idle connection, else over a new one. The server may have closed an idle one
+        meanwhile: then no byte of an answer comes, and the next connection is tried."""
+        while (wire := self._take(target)) is not None:
+            try:
+                return await self._exchange(target, wire, data)
+            except NoAnswer:
+                if wire.answered:
+                    raise
+        return await self._exchange(target, await self._connect(target), data)
 
     async def close(self) -> None:
         """Close all connections."""
