@@ -78,8 +78,9 @@ async def test_a_transaction_with_very_many_events_is_numbered_too(stack: Stack)
     await stack.fetch(
         "INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,"
         " amount_minor, currency, created_at)"
-        " SELECT md5((n % 100)::text)::uuid, lowest_id_at(now() + n * interval '1 ms'), gen_random_uuid(),"
-        " gen_random_uuid(), 'test', 'payment.captured', 'captured', 1, 'USD', now()"
+        " SELECT md5((n % 100)::text)::uuid, lowest_id_at(now() + n * interval '1 ms'),"
+        " gen_random_uuid(), gen_random_uuid(), 'test', 'payment.captured', 'captured', 1, 'USD',"
+        " now()"
         " FROM generate_series(1, 12000) AS n"
     )
     await stack.gateway(**QUICK)
