@@ -73,7 +73,8 @@ def test_a_parquet_file_has_types_and_exact_texts(
     [
         (["--status", "paid", "--to", "x.csv"], "--status: Use one of"),
         (["--created-from", "yesterday", "--to", "x.csv"], "--created-from: Use RFC 3339"),
-        (["--to", "x.txt"], "--format is one of csv, jsonl, parquet"),
+        (["--to", "x.txt"], "--to x.txt names no format: add --format with one of csv, jsonl"),
+        (["--to", "-"], "--to - names no format: add --format"),
         (["--to", "-", "--format", "csv", "--json"], "--json needs a file"),
     ],
 )

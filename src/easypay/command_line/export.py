@@ -101,8 +101,9 @@ def export(
     if as_json:
         print(to_json(summary))  # noqa: T201
     else:
+        where = "standard output" if to == "-" else to
         print(  # noqa: T201
-            f"{counted(done.rows, 'payment')} in {to} in {seconds:,.1f} s.", file=sys.stderr
+            f"{counted(done.rows, 'payment')} in {where} in {seconds:,.1f} s.", file=sys.stderr
         )
 
 
@@ -119,7 +120,9 @@ def _format(given: Format | None, to: str) -> Format:
     """Return the format, by default that of the file's name. Fail if it cannot be written here."""
     ending = Path(to).suffix.removeprefix(".")
     if given is None and ending not in list(Format):
-        raise typer.BadParameter(f"--format is one of {', '.join(Format)}")
+        raise typer.BadParameter(
+            f"--to {to} names no format: add --format with one of {', '.join(Format)}"
+        )
     chosen = given or Format(ending)
     if chosen is Format.PARQUET:
         from easypay.archiving.parquet_files import is_installed
