@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from easypay.clock import monotonic
 from easypay.db.failures import is_passing
@@ -36,6 +36,24 @@ _NOT_LEARNED_S: Final = 300.0
 _RETURN_S: Final = 300.0
 _EXPIRY_EVERY_S: Final = 24 * 3600.0
 _QUESTION_S: Final = 20.0
+
+
+_Turn = Literal["see to", "open", "over", "look", "new batch"]
+_TURNS: Final[tuple[_Turn, ...]] = get_args(_Turn)
+"""What is done about a watched operation that is due: `see_to` sees to it; it waits, since its
+outcome is open; it is over; it is looked for now; or that only if there is a new batch."""
+
+
+def _turn(case: Case, now: datetime) -> _Turn:
+    if case.purpose != "absent":
+        return "see to"
+    if case.state in store.STILL_OPEN:  # it was about to be called absent, and was not
+        return "open"
+    if case.state != "absent" or _is_overtaken(case):
+        return "over"
+    if case.looks < len(_FIRST_LOOKS_S) or (case.until is not None and case.until <= now):
+        return "look"
+    return "new batch"
 
 
 class Watching:
@@ -67,34 +85,26 @@ class Watching:
 
     async def due(self, watched: Sequence[Case], account: Account) -> tuple[list[Case], list[Case]]:
         """Split due cases into those to look for now and those for `see_to`; postpone the rest."""
-        look: list[Case] = []
-        others: list[Case] = []
-        over: list[Case] = []
-        later: list[Case] = []
-        waits: list[Missed] = []
         if not watched:
-            return look, others
+            return [], []
         now = await self._pool.fetchval("SELECT db_now()")
+        by_turn: dict[_Turn, list[Case]] = {turn: [] for turn in _TURNS}
         for case in watched:
-            if case.purpose != "absent":
-                others.append(case)
-            elif case.state in store.STILL_OPEN:
-                # It was about to be called absent and was not, so it is still unresolved.
-                waits.append(self.not_learned(case, "its outcome is open"))
-            elif case.state != "absent" or _is_overtaken(case):
-                over.append(case)
-            elif case.looks < len(_FIRST_LOOKS_S) or (case.until is not None and case.until <= now):
-                look.append(case)
-            else:
-                later.append(case)
-        for case, is_new in await self._with_new_batch(later, account, now):
-            if is_new:
-                look.append(case)
-            else:
-                waits.append(self.missed(case, "no new batch", case.searched))
-        await store.close(self._pool, over)
-        await store.postpone(self._pool, waits)
-        return look, others
+            by_turn[_turn(case, now)].append(case)
+        asked = await self._with_new_batch(by_turn["new batch"], account, now)
+        await store.close(self._pool, by_turn["over"])
+        await store.postpone(
+            self._pool,
+            [
+                *(self.not_learned(case, "its outcome is open") for case in by_turn["open"]),
+                *(
+                    self.missed(case, "no new batch", case.searched)
+                    for case, new in asked
+                    if not new
+                ),
+            ],
+        )
+        return [*by_turn["look"], *(case for case, new in asked if new)], by_turn["see to"]
 
     async def _with_new_batch(
         self, cases: Sequence[Case], account: Account, now: datetime
