@@ -811,7 +811,7 @@ async def test_a_backlog_that_takes_too_long_is_fanned_out_in_parts(bench: Bench
     await bench.happen(500, payment=ids.new_id())
     fan_out = FanOut(bench.dsn, limit_s=0.2)
     failures = 0
-    while failures < 20:
+    while failures < 200:  # a slow machine has many
         try:
             if await fan_out.step() is None:
                 break
