@@ -702,6 +702,90 @@ async def test_what_is_fanned_out_while_an_earlier_event_is_recorded_is_claimed_
     assert [got.id for got in bench.receiver.got] == order
 
 
+async def test_what_waits_behind_an_event_that_is_recorded_during_a_claim_is_claimed_after_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim sees the earlier event still, and ends after the worker knows it to be recorded."""
+    monkeypatch.setattr(recent, "ALL_EVERY_S", 600.0)
+    claim, record, is_claimed = queue.claim, queue.record, asyncio.Event()
+    of_claims: list[int] = []
+    is_old = "SELECT due_at < now() - interval '0.5 s' FROM webhook_deliveries WHERE attempt = 0"
+
+    async def is_recorded() -> bool:
+        return not worker._told
+
+    async def ending_late(*given: Any, **more: Any) -> list[Delivery]:
+        found = await claim(*given, **more)
+        of_claims.append(len(found))
+        if sum(of_claims) == 2 and not is_claimed.is_set():
+            is_claimed.set()
+            await until(is_recorded, what="the worker knows that the first one is recorded")
+        return found
+
+    async def beside_a_claim(lane: Any, told: Any) -> queue.Recorded:
+        if not is_claimed.is_set():
+            await until(lambda: bench.pool.fetchval(is_old), what="the second one is older")
+            order.extend(await bench.happen())
+            await is_claimed.wait()
+        return await record(lane, told)
+
+    monkeypatch.setattr(queue, "claim", ending_late)
+    monkeypatch.setattr(queue, "record", beside_a_claim)
+    await bench.endpoint()
+    order = await bench.happen(2, payment=ids.new_id())
+    async with bench.working() as worker:
+        await bench.left()
+    first, second, other = order
+    assert [got.id for got in bench.receiver.got] == [first, other, second]
+
+
+async def test_what_waits_behind_an_event_that_a_dead_worker_claimed_is_claimed_after_it(
+    bench: Bench, claims: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier event is due when the lease ends, long after the one behind it was."""
+    monkeypatch.setattr(recent, "ALL_EVERY_S", 600.0)
+    await bench.endpoint()
+    order = await bench.happen(2, payment=ids.new_id())
+    assert len(await claimed(bench)) == 1
+    await bench.pool.execute(
+        "UPDATE webhook_deliveries"
+        " SET due_at = now() - CASE attempt WHEN 0 THEN interval '40 s' ELSE interval '0' END"
+    )
+    async with bench.working():
+        await bench.left()
+    assert [got.id for got in bench.receiver.got] == order
+    assert max(claims) == 1
+
+
+async def test_a_row_that_stays_locked_keeps_no_other_attempt_from_being_recorded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(delivery, "_GATHER_S", 0.3)
+    endpoint, _ = await bench.endpoint()
+    for _ in range(4):
+        await bench.happen()
+    record, groups = queue.record, list[int]()
+    lock = "SELECT FROM webhook_deliveries WHERE event_id = $1 FOR UPDATE"
+    async with bench.pool.acquire() as other:
+        locked = other.transaction()
+        await locked.start()
+
+        async def beside_a_lock(lane: Any, told: Any) -> queue.Recorded:
+            if not groups:
+                await other.execute(lock, told[0].delivery.event_id)
+            groups.append(len(told))
+            return await record(lane, told)
+
+        monkeypatch.setattr(queue, "record", beside_a_lock)
+        async with bench.working(limit_s=0.5):
+            await bench.left(1)
+            await locked.rollback()
+            await bench.left()
+    assert groups[0] > 1, "one that is alone keeps no other waiting"
+    assert [each.outcome for each in await bench.attempts(endpoint)] == ["delivered"] * 4
+
+
 async def test_what_a_parked_event_held_back_is_claimed_at_once(
     bench: Bench, claims: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

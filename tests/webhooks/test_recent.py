@@ -91,6 +91,15 @@ def test_what_found_no_room_is_asked_for_again() -> None:
     assert {each.endpoint_id for each in asked} == {ENDPOINT, other}
 
 
+def test_what_had_no_room_in_a_claim_of_everything_does_not_wait_for_long() -> None:
+    pauses = []
+    for cut_off in (True, False):
+        recent = Recent()
+        recent.claimed(None, monotonic() - 1.0, [delivery()], {}, OF_EACH, cut_off=cut_off)
+        pauses.append(recent.all_in_s())
+    assert pauses[0] < 8 < 30 < pauses[1]
+
+
 def test_a_claim_begins_where_one_ended_that_got_as_many_as_it_asked_for() -> None:
     recent = Recent()
     found = [delivery(600), delivery(500)]
@@ -111,6 +120,20 @@ def test_what_was_fanned_out_beside_a_claim_is_looked_for_by_the_next() -> None:
     recent.claimed(asked, began, [], {}, OF_EACH, cut_off=False)
     assert back_s(recent) > 30
     claimed(recent)
+    assert back_s(recent) < 5
+
+
+def test_what_a_claim_has_looked_for_the_next_one_leaves_out_though_more_was_noted_beside_it() -> (
+    None
+):
+    recent = Recent()
+    recent.note([(MERCHANT, ENDPOINT)])
+    claimed(recent, whole=True)
+    recent.note([(MERCHANT, ENDPOINT)], since=monotonic() - 30)
+    for _ in range(2):
+        asked, began = recent.next(), monotonic()
+        recent.note([(MERCHANT, ENDPOINT)], since=began)
+        recent.claimed(asked, began, [], {}, OF_EACH, cut_off=False)
     assert back_s(recent) < 5
 
 

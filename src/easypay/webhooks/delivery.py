@@ -11,7 +11,6 @@ message arrives at least once, and the receiver knows a repetition by its id.
 
 import asyncio
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -131,6 +130,8 @@ class Deliverer:
         self._not_before: dict[UUID, float] = {}
         """Endpoints that asked for a pause, and when it ends."""
         self._told: list[Told] = []
+        self._of_group = _OF_GROUP
+        """Attempts that are recorded together. Fewer after a failure: one row may be locked."""
         self._tasks: dict[asyncio.Task[None], Delivery] = {}
         self._work = asyncio.Event()
         self._recordable = asyncio.Event()
@@ -223,7 +224,7 @@ class Deliverer:
         except TimeoutError:
             pass
 
-    def _look_at(self, endpoints: Iterable[tuple[UUID, UUID]], since: float = math.inf) -> None:
+    def _look_at(self, endpoints: Iterable[tuple[UUID, UUID]], since: float) -> None:
         """Claim now of these endpoints (merchant, id), as `Recent.note`."""
         self._recent.note(endpoints, since)
         self._work.set()
@@ -427,23 +428,26 @@ class Deliverer:
         await self._recordable.wait()
         if not self._is_awaited():
             await asyncio.sleep(_GATHER_S)
-        group = self._told[:_OF_GROUP]
+        group = self._told[: self._of_group]
         if group:
             began = monotonic()
-            recorded = await queue.record(self._records, group)
+            try:
+                recorded = await queue.record(self._records, group)
+            except Exception:
+                self._told = self._told[len(group) :] + group  # the others first
+                self._of_group = max(1, len(group) // 2)
+                raise
+            self._of_group = min(_OF_GROUP, 2 * self._of_group)
             del self._told[: len(group)]
             for told in group:
-                self._recent.over(told.delivery)
+                since = self._recent.over(told.delivery)
                 self._count(told, lost=told.id not in recorded.ids)
-            freed = set(recorded.behind)
-            for told in group:
-                of = told.delivery.endpoint_id
+                of = told.delivery.merchant_id, told.delivery.endpoint_id
                 # What was fanned out meanwhile, the statement has not seen; and a claim of it has
                 # still seen the earlier event.
-                if of in self._full or self._recent.was_noted(of, began):
-                    freed.add((told.delivery.merchant_id, of))
-            if freed:
-                self._look_at(freed)
+                meanwhile = self._recent.was_noted(of[1], began)
+                if of in recorded.behind or of[1] in self._full or meanwhile:
+                    self._look_at([of], since)
             if self._is_full:
                 self._work.set()
             await self._disable(group, recorded)

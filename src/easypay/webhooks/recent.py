@@ -9,6 +9,8 @@ out and not claimed.
 
 A row may wait behind an earlier event of its payment that is being delivered. It became due no
 earlier than that event, so claims look back as far as the oldest that this worker has not recorded.
+Only if a claim of that event has ended without an attempt, the event was due again later than the
+row behind it.
 """
 
 import math
@@ -24,6 +26,8 @@ from easypay.webhooks.model import Back, Delivery
 ALL_EVERY_S: Final = 0.5
 _REST: Final = 40
 """After a claim of everything there is a pause of so many times what it took."""
+_REST_CUT_OFF: Final = 4
+"""The same if that claim had no room for all."""
 _LATE_S: Final = 0.1
 """What others write is committed so long after its time, or a claim of everything finds it. This
 worker's own fan-outs are noted with the time at which they began."""
@@ -50,15 +54,20 @@ class Recent:
         self._noted_at: dict[UUID, float] = {}
         """Endpoint -> when it was noted last, also if it was claimed since."""
         self._all_at = 0.0
+        self._asked_at = 0.0
+        """When the last claim began."""
 
     def note(self, endpoints: Iterable[tuple[UUID, UUID]], since: float = math.inf) -> None:
-        """Note the merchants and ids of endpoints for which there may be something to claim; if it
-        is new, it became due after the moment `since`."""
+        """Note the merchants and ids of endpoints for which there may be something to claim that
+        became due after the moment `since`."""
         now = monotonic()
         for merchant_id, endpoint_id in endpoints:
+            noted_at, before = self._new.get(endpoint_id, _NOTHING)
+            if noted_at < self._asked_at:  # the last claim looks for it
+                before = math.inf
             self._lately[endpoint_id] = merchant_id, now
             self._noted_at[endpoint_id] = now
-            self._new[endpoint_id] = now, min(since, self._new.get(endpoint_id, _NOTHING)[1])
+            self._new[endpoint_id] = now, min(since, before)
             if endpoint_id in self._seen_at:
                 self._seen_at[endpoint_id] = min(since, self._seen_at[endpoint_id])
 
@@ -71,15 +80,15 @@ class Recent:
         return self._all_at - monotonic()
 
     def next(self) -> list[Back] | None:
-        """Return what to claim now; None: everything."""
-        now = monotonic()
+        """Return what to claim now; None: everything. The claim begins after this."""
+        self._asked_at = now = monotonic()
         if now >= self._all_at or len(self._new) > _MOST:
             return None
         return [Back(self._lately[each][0], each, self._back_s(each, now)) for each in self._new]
 
     def _back_s(self, endpoint_id: UUID, now: float) -> float:
         seen_at = self._seen_at.get(endpoint_id)
-        return EVER_S if seen_at is None else now - seen_at + _LATE_S
+        return EVER_S if seen_at is None else min(EVER_S, now - seen_at + _LATE_S)
 
     def claimed(
         self,
@@ -118,15 +127,19 @@ class Recent:
             for endpoint_id in self._lately:
                 self._new.setdefault(endpoint_id, (now, math.inf))
         if asked is None:
-            self._all_at = now + max(ALL_EVERY_S, _REST * (now - began))
+            rest = _REST_CUT_OFF if cut_off else _REST
+            self._all_at = now + max(ALL_EVERY_S, rest * (now - began))
             self._forget(now - _LATELY_S)
 
-    def over(self, delivery: Delivery) -> None:
-        """Note that a delivery was recorded, or will not be by this worker."""
+    def over(self, delivery: Delivery) -> float:
+        """Note that a delivery was recorded, or will not be by this worker. Return after which
+        moment the events behind it became due."""
         held = self._claimed.get(delivery.endpoint_id, {})
-        held.pop(delivery.event_id, None)
+        due_at = held.pop(delivery.event_id, -math.inf)
         if not held:
             self._claimed.pop(delivery.endpoint_id, None)
+        was_given_up = delivery.attempt > delivery.failures + 1
+        return -math.inf if was_given_up else due_at
 
     def _forget(self, before: float) -> None:
         self._lately = {each: at for each, at in self._lately.items() if at[1] >= before}
