@@ -22,6 +22,7 @@ from harness import (
     assert_nothing_was_done,
     audit,
     card,
+    connected,
     mint_token,
     own_stack,
     payment_uuid,
@@ -128,11 +129,40 @@ async def test_a_payment_is_accepted_at_once_and_sent_by_a_worker(
     worker()
     paid = await shop.becomes(payment["id"], "captured")
     assert paid["payment_method"]["last4"] == "1111"
-    events = await shop.all(f"/payments/{payment['id']}/events")
-    types = ["payment.pending", "payment.processing", "payment.captured"]
-    assert [event["type"] for event in events] == types
+    await assert_told_of_each_attempt(shop, payment["id"])
     assert len(await stack.simulator.truth(login=shop.login)) == 1
     await judged(stack, shop)
+
+
+async def test_a_payment_whose_begin_took_too_long_is_not_sent_and_begun_again(
+    stack: Stack, shop: Shop, worker: Any
+) -> None:
+    """Each attempt has its event."""
+    payment = (await queued_payment(stack, shop)).json()["id"]
+    waits = (
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock' AND query_start < clock_timestamp() - interval '1 s'"
+    )
+    async with connected(stack.dsn) as other, other.transaction():
+        await other.execute(
+            "SELECT FROM operations WHERE merchant_id = $1 FOR UPDATE", shop.merchant_id
+        )
+        worker()
+        await until(lambda: stack.value(waits), what="no time is left for the call")
+    await shop.becomes(payment, "captured")
+    (operation,) = await shop.all(f"/payments/{payment}/operations")
+    assert operation["attempt"] > 1
+    await assert_told_of_each_attempt(shop, payment)
+    assert len(await stack.simulator.truth(login=shop.login)) == 1
+    await judged(stack, shop)
+
+
+async def assert_told_of_each_attempt(shop: Shop, payment: str) -> None:
+    """A slow machine may leave no time for the call, too."""
+    (operation,) = await shop.all(f"/payments/{payment}/operations")
+    begun = ["payment.processing"] * operation["attempt"]
+    events = await shop.all(f"/payments/{payment}/events")
+    assert [event["type"] for event in events] == ["payment.pending", *begun, "payment.captured"]
 
 
 async def test_a_repeat_gives_the_present_state(stack: Stack, shop: Shop, worker: Any) -> None:
