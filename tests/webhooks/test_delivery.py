@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -784,6 +785,25 @@ async def test_a_row_that_stays_locked_keeps_no_other_attempt_from_being_recorde
             await bench.left()
     assert groups[0] > 1, "one that is alone keeps no other waiting"
     assert [each.outcome for each in await bench.attempts(endpoint)] == ["delivered"] * 4
+
+
+async def test_what_was_claimed_and_could_not_be_read_does_not_wait_for_its_lease(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "claim", partial(queue.claim, lease_s=3600.0))
+    monkeypatch.setattr(delivery, "_AGAIN_S", 0.01)
+    await bench.endpoint()
+    async with bench.working():
+        await bench.happen()
+        await bench.left()
+        ended = await bench.pool.fetchval(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE application_name = 'easypay webhook events' AND datname = current_database()"
+        )
+        assert ended
+        await bench.happen()
+        await bench.left()
+    assert len(bench.receiver.got) == 2
 
 
 async def test_what_a_parked_event_held_back_is_claimed_at_once(

@@ -70,7 +70,7 @@ _MOST_ANSWER: Final = 1024
 """Characters of an answer's body that are kept."""
 _LOOK_S: Final = 0.02
 _GIVE_BACK_S: Final = 3.0
-"""How long a worker that stops tries to give back what it did not deliver."""
+"""How long a worker tries to give back what it did not deliver."""
 _LEAST_PAUSE_S: Final = 1
 _MOST_PAUSE_S: Final = 300
 _SLOW_DOWN: Final = frozenset({429, 502, 503, 504})
@@ -169,11 +169,11 @@ class Deliverer:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        back = [
-            (queue.key_of(each), each.attempt, 0.0, None)
-            for task, each in left.items()
-            if task.cancelled()
-        ]
+        await self._give_back(each for task, each in left.items() if task.cancelled())
+
+    async def _give_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Let these be claimed again at once. If the database is away, their leases end."""
+        back = [(queue.key_of(each), each.attempt, 0.0, None) for each in deliveries]
         with suppress(*LOST, asyncpg.PostgresError):
             async with asyncio.timeout(_GIVE_BACK_S):
                 await work_list.postpone(self._pool, DELIVERIES, back)
@@ -267,6 +267,7 @@ class Deliverer:
             for delivery in claimed:
                 self._ended(delivery)
                 self._recent.over(delivery)
+            await self._give_back(claimed)
             raise
         for delivery, error in unreadable:
             self._broke(delivery, error)
