@@ -247,21 +247,29 @@ async def number_and_fold(world: World, case: Case) -> Found:
 
 
 async def fill_search(world: World, case: Case) -> Found:
-    """Measure how the search table and the statistics follow the newest events."""
+    """Measure how the search table and the statistics follow the newest events of one month: that
+    before, if this one has only begun."""
     lane = Lane(
         world.dsn,
         "feed payments",
         lambda month: feed_fold.PAYMENTS.sql(readers.tables_of(month)),
         lookups=True,
     )
-    last = await readers.head(world.connection)
+    month, last = await world.connection.fetchrow(_NEWEST, GROUP)
     await world.connection.execute("UPDATE feed_readers SET last_seq = $1", last - GROUP)
-    present = f"{clock.now():%Y_%m}"
 
     async def fold() -> None:
-        assert await lane.fetch((last - GROUP, last, None, []), present)
+        assert await lane.fetch((last - GROUP, last, None, []), month)
 
     return await over(lane, fold)
+
+
+_NEWEST: Final = """
+    SELECT to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY_MM') AS month, max(f.seq)
+      FROM feed f JOIN events e ON e.id = f.event_id
+     WHERE e.created_at > now() - interval '60 days' GROUP BY 1
+    HAVING count(*) > 2 * $1 ORDER BY 1 DESC LIMIT 1
+"""
 
 
 HOT: Final = (
