@@ -102,6 +102,14 @@ class Case:
         )
         return len(rows)
 
+    async def waits_no_more(self) -> None:
+        """The resolver takes an operation off its list after its outcome is known."""
+
+        async def none_waits() -> bool:
+            return await self.unresolved() == 0
+
+        await until(none_waits, what="no operation waits for an inquiry")
+
     async def figures(self) -> tuple[str, int, int]:
         """Return the payment's status, captured and refunded amounts."""
         payment = await self.shop.payment(self.target)
@@ -174,7 +182,7 @@ async def assert_found(case: Case, fault: str, answer: httpx.Response) -> dict[s
     assert await case.done(operation) == 1, (case.kind, fault)
     assert await case.figures() == AFTER[case.kind][0]
     await assert_replays(case, answer)
-    assert await case.unresolved() == 0
+    await case.waits_no_more()
     assert await audit(case.stack, case.shop) == []
     return evidence
 
@@ -232,7 +240,7 @@ async def test_an_operation_that_was_not_done_ends_by_proof_of_absence(patient: 
         assert await case.done(operation) == 0
         assert await case.figures() == AFTER[case.kind][1]
         await assert_replays(case, answer)
-        assert await case.unresolved() == 0
+        await case.waits_no_more()
         assert await audit(patient, case.shop) == []
 
         again = await case.ask(key="once more")
@@ -250,7 +258,7 @@ async def test_a_slow_reply_within_the_deadline_counts(patient: Stack) -> None:
         await case.inject("late_reply", delay_ms=DEADLINE_MS * 0.4)
         answer = await case.ask()
         assert answer.status_code == 201, answer.text
-        assert await case.unresolved() == 0
+        await case.waits_no_more()
         assert await audit(patient, case.shop) == []
 
     await asyncio.gather(*map(one, await prepared(patient, list(KINDS))))

@@ -27,6 +27,8 @@ RUNS = 7
 """Statements run so often before they are looked at: after five runs PostgreSQL may change to a
 generic plan."""
 _MONTH = re.compile(r"_(\d{4}_\d{2}|default)(?=_|$)")
+_BEGUN_PAGES = 8
+"""A month with so few pages has only begun. To read them all is as quick as to use an index."""
 _FIRST_OID = 16_384
 """Tables with lower numbers belong to PostgreSQL."""
 _LOCKS = f"""
@@ -102,9 +104,11 @@ class Explainer:
             arbiters = node.get("Conflict Arbiter Indexes", [])
             for index in filter(None, [node.get("Index Name"), *arbiters]):
                 found.indexes.add(self._parents.get(index, index))
-            if node["Node Type"] == "Seq Scan" and node["Shared Hit Blocks"]:  # else it is empty
+            if node["Node Type"] == "Seq Scan":
                 table = node["Relation Name"]
-                found.read_whole.add(self._parents.get(table, table))
+                pages = node["Shared Hit Blocks"] + node["Shared Read Blocks"]
+                if pages > (_BEGUN_PAGES if _MONTH.search(table) else 0):  # 0: it is empty
+                    found.read_whole.add(self._parents.get(table, table))
             if node["Node Type"] in ("Sort", "Incremental Sort"):
                 rows = max((p["Actual Rows"] for p in node.get("Plans", [])), default=0)
                 found.sorted_rows = max(found.sorted_rows, int(rows))
