@@ -102,7 +102,7 @@ def test_no_part_of_a_trace_begins_before_it() -> None:
     """Its end is told a moment late if the machine is busy."""
     now = stopwatch()
     trace = sampler(1).begin()
-    trace.add(Called(now - 2.0, now - 1.0, "authorize_net", "sale", "approved"))
+    trace.called(now - 2.0, now - 1.0, "authorize_net", "sale", "approved")
     parts = spans_of(trace, "POST /", "server", 1.5, {}, error=False)
     own, call = spans_in(request_of(parts, of_process({})))
     assert own.start_time_unix_nano <= call.start_time_unix_nano <= call.end_time_unix_nano
@@ -222,7 +222,7 @@ async def test_an_unknown_outcome_is_kept_if_the_client_has_left() -> None:
         for outcome in ("approved", "unknown"):
             request = Request("POST", "/", {}, {}, b"", b"", new_request_id())
             trace = made.accept(None, request.id)
-            trace.add(Called(0.0, 0.1, "authorize_net", "sale", outcome))
+            trace.called(0.0, 0.1, "authorize_net", "sale", outcome)
             observer.answered("/api/v1/payments", request, None, 0.2, trace)
         await made.close(5)
     assert [span.name for span in intake.spans] == ["POST /api/v1/payments", "authorize_net sale"]

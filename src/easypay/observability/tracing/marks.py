@@ -6,7 +6,6 @@ spans, else they are dropped with it. Times of marks are those of `clock.stopwat
 
 from collections.abc import Sequence
 from typing import Final
-from uuid import UUID
 
 import msgspec
 
@@ -38,12 +37,12 @@ class Group(msgspec.Struct, gc=False, eq=False):
 
 
 class Submitted(msgspec.Struct, frozen=True, gc=False):
-    """Mark: an item waited from `begun` for its group to commit."""
+    """Mark: an item waited from `begun` for its group to commit. Only of one that is kept it is
+    asked what it is about."""
 
     begun: float
     group: Group
-    operation_id: UUID | None
-    payment_id: UUID | None
+    item: object
 
 
 class Called(msgspec.Struct, frozen=True, gc=False):
@@ -73,11 +72,6 @@ class Recorded(Trace, frozen=True, gc=False):
     head: bool = False
     marks: list[Mark] = msgspec.field(default_factory=list)
 
-    def add(self, mark: Mark) -> None:
-        """Keep a mark, unless there are too many."""
-        if len(self.marks) < MOST_MARKS:
-            self.marks.append(mark)
-
     def asked(self, begun: float, ended: float, summary: str) -> None:
         """Keep a mark of a statement outside a group, unless there are many marks."""
         if len(self.marks) < MOST_STATEMENTS:
@@ -86,8 +80,9 @@ class Recorded(Trace, frozen=True, gc=False):
     def called(
         self, begun: float, ended: float, processor: str, operation: str, outcome: str
     ) -> None:
-        """Keep a mark of a call to a processor."""
-        self.add(Called(begun, ended, processor, operation, outcome))
+        """Keep a mark of a call to a processor, unless there are too many."""
+        if len(self.marks) < MOST_MARKS:
+            self.marks.append(Called(begun, ended, processor, operation, outcome))
 
 
 def outcome_is_bad(marks: Sequence[Mark]) -> bool:

@@ -22,6 +22,7 @@ from easypay.observability.trace import current
 from easypay.observability.tracing.attributes import ATTRIBUTE_OF, Value
 from easypay.observability.tracing.export import Exporter
 from easypay.observability.tracing.marks import (
+    MOST_MARKS,
     Called,
     Group,
     Link,
@@ -185,13 +186,12 @@ def mark_members(name: str, entries: Sequence[Entry[Any, Any]], begun: float, en
     kept: list[Link] = []
     group = Group(name, len(entries), begun, ended, kept)
     for entry in entries:
-        trace, item = entry.context, entry.item
+        trace = entry.context
         if isinstance(trace, Recorded):
             if trace.head:
                 kept.append((trace.trace_id, trace.span_id))
-            operation_id = getattr(item, "operation_id", None)
-            payment_id = getattr(item, "payment_id", None)
-            trace.add(Submitted(entry.since, group, operation_id, payment_id))
+            if len(trace.marks) < MOST_MARKS:
+                trace.marks.append(Submitted(entry.since, group, entry.item))
 
 
 def _digits_of(link: tuple[UUID, int]) -> Link:

@@ -50,8 +50,8 @@ def spans_of(
         start = min(start, mark.begun)
         ids_of_span = of_trace + otlp.with_parent(trace.span_id)
         if isinstance(mark, Submitted):
-            operation_id = operation_id or mark.operation_id
-            payment_id = payment_id or mark.payment_id
+            operation_id = operation_id or getattr(mark.item, "operation_id", None)
+            payment_id = payment_id or getattr(mark.item, "payment_id", None)
             if not mark.group.link:
                 made.append(_of_group(trace, mark.group, zero_ns))
             made.append(_of_member(ids_of_span, mark, zero_ns))
