@@ -47,6 +47,7 @@ _OLDEST: Final = """
     SELECT greatest((SELECT swept_below FROM sweeps), lowest_id_at(db_now() - interval '31 days')),
            db_now()
 """
+_OUR_TURN: Final = "SELECT pg_try_advisory_xact_lock(hashtext('easypay sweep'))"
 # If this row is locked, some operations are looked at twice; nothing is held up.
 _MOVE_ON: Final = """
     UPDATE sweeps SET swept_below = $1
@@ -92,23 +93,31 @@ class Sweep:
         """Search from the position that all processes share, up to what may be abandoned by now."""
         found = 0
         while True:
-            async with self._pool.acquire() as connection, connection.transaction():
-                if not await connection.fetchval(
-                    "SELECT pg_try_advisory_xact_lock(hashtext('easypay sweep'))"
-                ):
-                    return found
-                oldest, now = await connection.fetchrow(_OLDEST)
-                low, end = ids.moment_of(oldest), now - self._abandoned
-                # The next sweep looks at the rest again, for hosts whose clocks are behind.
-                settled = end - self._abandoned
-                if settled - low < self._abandoned / _STEPS:
-                    return found
-                whole = end - low <= self._slice.length
-                high = end if whole else low + self._slice.length
-                found += await self._look(connection, low, high)
-                await connection.execute(_MOVE_ON, ids.lowest_id_at(min(high, settled)))
+            async with self._pool.acquire() as connection:
+                if await self._unswept(connection) is None:
+                    return found  # as nearly always, and without a transaction
+                async with connection.transaction():
+                    if not await connection.fetchval(_OUR_TURN):
+                        return found
+                    unswept = await self._unswept(connection)
+                    if unswept is None:
+                        return found
+                    low, end = unswept
+                    whole = end - low <= self._slice.length
+                    high = end if whole else low + self._slice.length
+                    found += await self._look(connection, low, high)
+                    # The next sweep looks at the rest again, for hosts whose clocks are behind.
+                    swept = min(high, end - self._abandoned)
+                    await connection.execute(_MOVE_ON, ids.lowest_id_at(swept))
             if whole or monotonic() >= ends:
                 return found
+
+    async def _unswept(self, connection: Any) -> tuple[datetime, datetime] | None:
+        """Return from when to when operations began that are to be looked at now."""
+        oldest, now = await connection.fetchrow(_OLDEST)
+        low, end = ids.moment_of(oldest), now - self._abandoned
+        due = end - self._abandoned - low >= self._abandoned / _STEPS
+        return (low, end) if due else None
 
     async def _wide(self, ends: float) -> int:
         found = 0
