@@ -23,7 +23,15 @@ from easypay.payments.watched_operations import Watching
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import Absent, Approved, Processors
-from harness import ENCRYPTION_KEY, QUICK, Shop, Stack, connected, until_locked
+from harness import (
+    ENCRYPTION_KEY,
+    QUICK,
+    Shop,
+    Stack,
+    connected,
+    payment_uuid,
+    until_locked,
+)
 
 RARELY = QUICK | {"resolver_poll_s": "3600", "not_sent_ends_after_s": "600"}
 """Keeps the gateway's own resolver out of the test."""
@@ -69,6 +77,19 @@ async def parts(stack: Stack) -> AsyncIterator[tuple[Pool, Recorder, Processors]
         await committer.close()
         await processor.close()
         await pool.close()
+
+
+def account_pass(pool: Pool, recorder: Recorder, processors: Processors) -> AccountPass:
+    late = LateCharges(pool=pool, recorder=recorder, processors=processors, call_deadline_s=1)
+    return AccountPass(
+        pool=pool,
+        recorder=recorder,
+        processors=processors,
+        late=late,
+        watching=Watching(pool=pool, processors=processors, late=late),
+        schedule=Schedule(call_s=1, gap_s=1, absent_after_s=1),
+        times=Times(1, 1, 1),
+    )
 
 
 async def never_left(stack: Stack) -> tuple[Shop, uuid.UUID]:
@@ -131,16 +152,7 @@ async def test_absence_of_a_first_try_does_not_end_a_second(stack: Stack, meanwh
     """The case was read in the first try, which was never sent; it may have been repeated since."""
     shop, operation_id = await never_left(stack)
     async with parts(stack) as (pool, recorder, processors):
-        late = LateCharges(pool=pool, recorder=recorder, processors=processors, call_deadline_s=1)
-        rounds = AccountPass(
-            pool=pool,
-            recorder=recorder,
-            processors=processors,
-            late=late,
-            watching=Watching(pool=pool, processors=processors, late=late),
-            schedule=Schedule(call_s=1, gap_s=1, absent_after_s=1),
-            times=Times(1, 1, 1),
-        )
+        rounds = account_pass(pool, recorder, processors)
         await pool.execute(
             "WITH o AS (UPDATE operations SET state = 'in_flight' WHERE merchant_id = $1)"
             " UPDATE unresolved_operations SET not_sent = false WHERE merchant_id = $1",
@@ -166,6 +178,32 @@ async def test_absence_of_a_first_try_does_not_end_a_second(stack: Stack, meanwh
         absent = Ended(case, Absent(searched="all lists"), "absent")
         assert not await rounds.end(absent, operation, payment)
     assert await state_of(stack, shop) == meanwhile
+
+
+@pytest.mark.parametrize("between", ["FROM payments", "FROM operations"])
+async def test_an_operation_that_another_ends_while_it_is_read_stays_as_it_ended(
+    stack: Stack, between: str
+) -> None:
+    """Its row and its payment's are read one after the other. Both processes found the charge."""
+    shop = await stack.shop(await stack.gateway(**RARELY))
+    await stack.simulator.fault("drop_reply", shop.login, method="createTransactionRequest")
+    answer = await shop.pay(2500)
+    assert answer.status_code == 202, answer.text
+    payment_id = payment_uuid(answer.json()["id"])
+    async with parts(stack) as (pool, recorder, processors):
+        rounds = account_pass(pool, recorder, processors)
+        (case,) = await resolver_rows.cases_of_payment(pool, shop.merchant_id, payment_id)
+        found = Ended(case, Approved(transaction_id="60001"), "found")
+
+        async def end() -> None:
+            assert await rounds.end(found, *(await resolver_rows.rows_of(pool, [case]))[case.id])
+
+        reader = ActAfterQuery(pool, between, end)
+        operation, payment = (await resolver_rows.rows_of(reader, [case]))[case.id]
+        assert await rounds.end(found, operation, payment)
+    assert await state_of(stack, shop) == "approved"
+    sql = "SELECT captured_minor FROM payments WHERE merchant_id = $1"
+    assert await stack.value(sql, shop.merchant_id) == 2500
 
 
 async def test_a_late_charge_is_given_back_once_by_two_processes(stack: Stack) -> None:

@@ -198,12 +198,8 @@ async def rows_of(runner: Runner, cases: Sequence[Case]) -> dict[Id, tuple[Opera
     operation_ids, payment_ids = zip(
         *((case.operation_id, case.payment_id) for case in cases), strict=True
     )
-    operations = await runner.fetch(
-        f"SELECT {OPERATION_COLUMNS} FROM operations WHERE (merchant_id, id) IN"
-        f" (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND {within_months('id', operation_ids)}",
-        merchants,
-        operation_ids,
-    )
+    # First the payments: another process may end an operation between the two, and a payment as
+    # its end left it would not fit the operation that had not ended.
     payments = await runner.fetch(
         f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE (merchant_id, mode, id) IN"
         " (SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[]))"
@@ -211,6 +207,12 @@ async def rows_of(runner: Runner, cases: Sequence[Case]) -> dict[Id, tuple[Opera
         merchants,
         [case.mode for case in cases],
         payment_ids,
+    )
+    operations = await runner.fetch(
+        f"SELECT {OPERATION_COLUMNS} FROM operations WHERE (merchant_id, id) IN"
+        f" (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND {within_months('id', operation_ids)}",
+        merchants,
+        operation_ids,
     )
     by_id = {(row["merchant_id"], row["id"]): payment_of(row) for row in payments}
     found = [operation_of(row) for row in operations]

@@ -158,6 +158,7 @@ class Batches:
             "authorize_net_test_url": wire,
             "authorize_net_live_url": wire,
             "queue_poll_s": _POLL_S,
+            "clock_file": str(self._world.right_clock),
             **over,
         }
         environment = os.environ | variables(settings)

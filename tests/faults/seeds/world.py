@@ -1,8 +1,8 @@
 """One seed's world: a database, gateways behind links that can fail, and time that is driven.
 
-There are four kinds of clock: the database's, the simulator's, and each gateway's wall clock. All
-are ahead of the real time by the same amount, which only grows; those of the simulator and each
-gateway have an error of their own.
+The clocks are the database's, the simulator's, each gateway's and the worker's. All are ahead of
+the real time by the same amount, which only grows; those of the simulator and each gateway have an
+error of their own.
 """
 
 import asyncio
@@ -47,6 +47,14 @@ async def _nothing() -> None:
     return None
 
 
+def _set_clock(file: Path, ahead_ms: int) -> None:
+    """Write a process's clock into its file, which the process has mapped."""
+    if not file.exists():
+        file.write_bytes(bytes(8))
+    with file.open("r+b") as opened:
+        opened.write(ahead_ms.to_bytes(8, "little", signed=True))
+
+
 class Gate:
     """A gateway: its current process, its three links and its wrong clock."""
 
@@ -82,11 +90,7 @@ class Gate:
         return self.program is not None and self.program.poll() is None
 
     def set_clock(self) -> None:
-        wrong = self._world.ahead_ms + self.skew_ms
-        if not self._clock_file.exists():
-            self._clock_file.write_bytes(bytes(8))
-        with self._clock_file.open("r+b") as file:
-            file.write(wrong.to_bytes(8, "little", signed=True))
+        _set_clock(self._clock_file, self._world.ahead_ms + self.skew_ms)
 
     @property
     def wire(self) -> str:
@@ -156,6 +160,8 @@ class World:
         self.plan = plan
         self.folder = folder
         self.ahead_ms = 0
+        self.right_clock = folder / "clock"
+        """The clock file of a process whose clock is as the database's."""
         self.processor_skew_ms = plan.processor_skew_ms
         self.runs_lines = False
         """Whether a worker sends lines of a batch."""
@@ -274,6 +280,7 @@ class World:
         # Living gateways have left a sign each minute, also of the time that is skipped.
         await self.fetch("UPDATE configuration SET alive_at = db_now() WHERE copy IS NOT NULL")
         await self.set_processor_clock()
+        _set_clock(self.right_clock, self.ahead_ms)
         for gate in self.gates:
             gate.set_clock()
 
