@@ -1,7 +1,8 @@
 """`easypay-bench regular`: the same load on the last release and on this version, in turn.
 
-Run on a schedule, always on the same machine. Both run in the same minutes, so what else the
-machine does disturbs both; the result is saved, so that `history` shows every week.
+Run on a schedule, always on the same machine. Both run at once and are loaded in turn, second by
+second, so what else the machine does disturbs both. The result is saved, so that `history` shows
+every week.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from rich.console import Console
 
 from easypay_bench import machine
 from easypay_bench.history import report
-from easypay_bench.history.compare import Change, change
+from easypay_bench.history.compare import Change, change_in_pairs
 from easypay_bench.history.results import RESULTS, Figure
 from easypay_bench.load import LoadFailed
 from easypay_bench.performance_bars import finite
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str]) -> None:
 def beside(pairs: Sequence[ordinary.Pair]) -> list[Change]:
     """Return what changed, figure by figure. Wants one pair or more."""
     return [
-        change(
+        change_in_pairs(
             Figure(name, tuple(getattr(pair.before, name) for pair in pairs)),
             Figure(name, tuple(getattr(pair.now, name) for pair in pairs)),
         )
