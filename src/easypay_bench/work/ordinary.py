@@ -11,8 +11,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -80,9 +80,12 @@ def pairs(
     the machine does for longer than that disturbs both. Raises LoadFailed."""
     found = []
     for number in range(count):
-        pair = _pair(base, seconds, folder)
-        found.append(pair)
-        say(f"pair {number + 1}: " + ", now ".join(map(_told, (pair.before, pair.now))))
+        if number % 2 == 0:
+            before, now = _pair([base, ROOT / "src"], seconds, folder)
+        else:
+            now, before = _pair([ROOT / "src", base], seconds, folder)
+        found.append(Pair(before, now))
+        say(f"pair {number + 1}: {_told(before)}, now {_told(now)}")
     return found
 
 
@@ -171,18 +174,19 @@ async def _wal_bytes(url: str) -> float:
         await connection.close()
 
 
-def _pair(base: Path, seconds: float, folder: Path) -> Pair:
+def _pair(paths: Sequence[Path], seconds: float, folder: Path) -> list[Cost]:
+    """Return the cost of each path's sources, started in this order."""
     generator = load.choose("auto", _SLICE_S)
-    with _started(base, folder) as old, _started(ROOT / "src", folder) as new:
-        sides = (_Side(old, generator), _Side(new, generator))
+    with ExitStack() as running:
+        stacks = [running.enter_context(_started(path, folder)) for path in paths]
+        sides = [_Side(stack, generator) for stack in stacks]
         for _ in range(_WARMUPS):
             for side in sides:
                 side.load(counts=False)
         for number in range(round(seconds / _SLICE_S)):
             for side in sides if number % 2 == 0 else reversed(sides):
                 side.load()
-        before, now = (side.cost() for side in sides)
-        return Pair(before, now)
+        return [side.cost() for side in sides]
 
 
 @contextmanager
