@@ -7,6 +7,7 @@ or waited for: it is faster to read, and stops while the machine sleeps.
 """
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -19,6 +20,7 @@ monotonic = (
     else time.monotonic
 )
 stopwatch = time.perf_counter
+_WHOLE_SECOND: Final = len("2026-11-24T04:05:37Z")
 _STEP: Final = timedelta(milliseconds=2)
 _encode = msgspec.json.Encoder().encode
 
@@ -42,6 +44,14 @@ def rfc3339(moment: datetime) -> str:
     # Every answer needs this several times, and it takes a seventh of the time of isoformat.
     text = _encode(moment).decode()
     return f"{text[1:24]}Z" if moment.microsecond else f"{text[1:20]}.000Z"
+
+
+def rfc3339_of_each(moments: Sequence[datetime]) -> list[str]:
+    """Return `rfc3339` of each moment, all encoded at once: a page has dozens of them."""
+    if not moments:
+        return []
+    texts = _encode(moments)[2:-2].decode().split('","')
+    return [f"{text[:23]}Z" if len(text) > _WHOLE_SECOND else f"{text[:19]}.000Z" for text in texts]
 
 
 def rfc3339_or_none(moment: datetime | None) -> str | None:

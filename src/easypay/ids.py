@@ -43,6 +43,11 @@ def new_id() -> UUID:
     return DriverUUID(uuid7().bytes)  # type: ignore[no-any-return]
 
 
+def of_number(number: int) -> UUID:
+    """Return the id that is this number, as the driver's own kind: see `new_id`."""
+    return DriverUUID(number.to_bytes(16, "big"))  # type: ignore[no-any-return]
+
+
 def new_id_from(moment: datetime) -> UUID:
     """Return a new UUIDv7 that is not of an earlier millisecond than `moment`, even if that is
     still to come by this host's clock."""
@@ -51,7 +56,7 @@ def new_id_from(moment: datetime) -> UUID:
     if made.int >> 80 >= first:
         return made
     later = first << 80 | made.int & (1 << 80) - 1
-    return DriverUUID(later.to_bytes(16, "big"))  # type: ignore[no-any-return]
+    return of_number(later)
 
 
 def new_request_id() -> str:
@@ -133,7 +138,7 @@ _LATEST_MS: Final = round((datetime(9990, 1, 1, tzinfo=UTC) - _EPOCH).total_seco
 def lowest_id_at(moment: datetime) -> UUID:
     """Return the smallest id of that millisecond, a bound for time filters and months. Before 1970
     it is the smallest id of all."""
-    return UUID(int=max(0, _milliseconds(moment)) << 80)
+    return of_number(max(0, _milliseconds(moment)) << 80)
 
 
 def moment_of(value: UUID) -> datetime:

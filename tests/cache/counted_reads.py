@@ -5,8 +5,9 @@ garbage collector. Settings come from the environment, as for `easypay serve`.
 
     python counted_reads.py KEY [--list]
 
-Writes JSON: the fewest calls for each request of `REQUESTS`, and for a payment; and for bytes that
-come again, from their arrival to the answer. With --list also which functions were called.
+Writes JSON: the fewest calls for each request of `REQUESTS`, for a payment, and for lists of one
+payment and of twenty; and for bytes that come again, from their arrival to the answer. With --list
+also which functions were called.
 """
 
 import asyncio
@@ -31,7 +32,10 @@ REQUESTS: Final[dict[str, tuple[int, dict[str, str]]]] = {
     "304 without leave": (304, TAG),
     "200 without leave": (200, {}),
 }
-LISTED: Final = ("livez", "304 with leave", "livez, from its bytes", "304 again, from its bytes")
+LISTED: Final = (
+    *("livez", "304 with leave", "livez, from its bytes", "304 again, from its bytes"),
+    "page of 20",
+)
 OTHERS: Final = ("C ", "asyncio/", "python3", "harness/", "cache/counted_reads")
 LIVEZ: Final = b"GET /livez HTTP/1.1\r\nhost: shop\r\n\r\n"
 BODY: Final = {
@@ -113,6 +117,11 @@ async def run(secret: str) -> dict[str, tuple[int, Counter[str]]]:
         found["livez, from its bytes"] = await on_the_wire(app, LIVEZ, 200)
         found["304 again, from its bytes"] = await on_the_wire(app, again(path, secret), 304)
         found["payment"] = await fewest(partial(pay, app, key), 201)
+        for _ in range(20 - ROUNDS):
+            await pay(app, key)
+        for size in (1, 20):  # and there is a next page: a payment was made before those counted
+            page = f"/api/v1/payments?limit={size}&created_to=2999-01-01T00:00:00Z"
+            found[f"page of {size}"] = await fewest(partial(ask, app, "GET", page, key), 200)
     return found
 
 

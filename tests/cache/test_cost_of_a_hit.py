@@ -11,6 +11,8 @@ from harness.valkey import running
 
 PROGRAM = Path(__file__).parent / "counted_reads.py"
 
+MOST_FOR_A_ROW = 5
+"""Calls for each further payment of a page: its view, its metadata."""
 MORE_THAN_LIVEZ = 45
 """Calls. /livez has no caller, no log line, and a path without parameters."""
 
@@ -44,6 +46,7 @@ async def test_a_hit_takes_few_calls_and_never_asks_the_shared_cache(
         # A hit is one more look into a dict of this process, and a line in the log.
         assert found["304 with leave"] <= found["livez"] + MORE_THAN_LIVEZ, found
         assert found["304 with leave"] * 4 < found["304 without leave"], found
+        assert found["page of 20"] - found["page of 1"] <= 19 * MOST_FOR_A_ROW, found
         # The same bytes again are not even read.
         assert found["304 again, from its bytes"] < found["livez, from its bytes"], found
     assert with_valkey["304 with leave"] == alone["304 with leave"]

@@ -3,12 +3,14 @@
 import hashlib
 import hmac
 from datetime import UTC, datetime
+from urllib.parse import parse_qsl
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from easypay.api.http import pairs_in
 from easypay.card_numbers import contains_card_number
-from easypay.clock import rfc3339
+from easypay.clock import rfc3339, rfc3339_of_each
 from easypay.hmac_sha256 import keyed_digest
 
 
@@ -28,7 +30,20 @@ def test_a_keyed_digest_is_hmac(key: bytes, messages: list[bytes]) -> None:
 @example(datetime(2026, 11, 24, 4, 5, 37, 999_999, tzinfo=UTC))
 def test_a_moment_is_cut_to_the_millisecond(moment: datetime) -> None:
     whole = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-    assert rfc3339(moment) == f"{whole.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    text = f"{whole.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    assert rfc3339(moment) == text
+    assert rfc3339_of_each([moment, moment]) == [text, text]
+
+
+def test_no_moments_are_no_texts() -> None:
+    assert rfc3339_of_each([]) == []
+
+
+@given(st.text("ab=&%+2;#é", max_size=30))
+@example("a=1&b=2")
+@example("a&=&&b==1")
+def test_a_query_is_read_as_the_library_reads_it(query: str) -> None:
+    assert list(pairs_in(query)) == parse_qsl(query, keep_blank_values=True)
 
 
 @given(st.text("0123456789 .-/xé\n", max_size=40))

@@ -17,7 +17,7 @@ from easypay.db.reading import Reading
 from easypay.payments import lists
 from easypay.payments.lists import PAYMENTS, REFUNDS, Lists, Span
 from easypay.payments.model import PAYMENT_COLUMNS, payment_of
-from easypay.payments.views import PAYMENT_VIEW_COLUMNS, listed_payment_view, payment_view
+from easypay.payments.views import PAYMENT_VIEW_COLUMNS, listed_payment_views, payment_view
 from harness import new_database
 
 MONTHS = 120
@@ -340,7 +340,7 @@ async def test_a_listed_payment_is_shown_as_a_payment_that_is_read(
     sql = "SELECT {} FROM payments WHERE merchant_id = $1 ORDER BY id LIMIT 1"
     whole = await connection.fetchrow(sql.format(PAYMENT_COLUMNS), SMALL)
     listed = await connection.fetchrow(sql.format(PAYMENT_VIEW_COLUMNS), SMALL)
-    assert listed_payment_view(listed) == payment_view(payment_of(whole))
+    assert listed_payment_views([listed]) == [payment_view(payment_of(whole))]
     await connection.close()
 
 

@@ -55,8 +55,8 @@ async def ask(
     scope = {
         "type": "http",
         "method": method,
-        "path": path,
-        "query_string": b"",
+        "path": path.partition("?")[0],
+        "query_string": path.partition("?")[2].encode(),
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         "extensions": {EXTENSION: {"send": answer}},
     }

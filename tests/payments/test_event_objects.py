@@ -16,7 +16,7 @@ from easypay.payments.event_objects import (
     views_after,
 )
 from easypay.payments.model import EDGES, STATUS, Status
-from easypay.payments.views import PAYMENT_VIEW_COLUMNS, ProcessorView, listed_payment_view
+from easypay.payments.views import PAYMENT_VIEW_COLUMNS, ProcessorView, listed_payment_views
 from easypay.seeding.plan import Plan
 from harness import new_database, seeded_with
 
@@ -46,7 +46,7 @@ async def test_the_last_event_of_a_payment_leaves_it_as_its_row_says(
     try:
         events = [FeedEvent(*row) for row in await pool.fetch(LATEST)]
         rows = await pool.fetch(ROWS, [event.payment_id for event in events])
-        present = {view.id: view for view in map(listed_payment_view, rows)}
+        present = {view.id: view for view in listed_payment_views(rows)}
         assert len(events) > 1000
         for at in range(0, len(events), 500):
             for seen in await objects_of(pool, events[at : at + 500]):
@@ -81,7 +81,9 @@ def payment(version: int, status: str, captured: int, message: str, refunded: in
         "updated_at": merchant_time, "method_type": "card", "processor": NAME,
         "transaction_id": "601", "processor_message": message,
     }  # fmt: skip
-    return listed_payment_view(row.get(name) for name in PAYMENT_VIEW_COLUMNS.split(", "))
+    values = [row.get(name) for name in PAYMENT_VIEW_COLUMNS.split(", ")]
+    (view,) = listed_payment_views([values])
+    return view
 
 
 def test_a_hold_shows_the_answer_it_came_with_or_only_its_transaction() -> None:

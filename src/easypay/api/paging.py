@@ -6,7 +6,6 @@ import hmac
 from datetime import datetime, timedelta
 from itertools import permutations
 from typing import Annotated, Any, Final, NamedTuple
-from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
@@ -18,7 +17,7 @@ from easypay.merchants.model import Caller
 from easypay.mode import Mode
 from easypay.payments.lists import Span
 
-FIRST_ID: Final = UUID(int=0)
+FIRST_ID: Final = ids.of_number(0)
 CREATED: Final = ("created_from", "created_to")
 ORDERS: Final = ("newest", "oldest")
 EXPANDABLE: Final = ("refunds", "operations", "customer")
@@ -135,7 +134,9 @@ def span_between(merchant_id: UUID, mode: Mode, query: dict[str, str]) -> Span:
     """Return the rows that a list's times and order leave."""
     since, until = time_bounds_of(query)
     floor = FIRST_ID if since is None else ids.lowest_id_at(since)
-    below = newest_id() if until is None else min(ids.lowest_id_at(until), newest_id())
+    below = newest_id()
+    if until is not None:
+        below = min(ids.lowest_id_at(until), below)
     return Span(merchant_id, mode, floor, below, newest_first_of(query))
 
 
@@ -157,11 +158,10 @@ def page_response(request: Request, data: list[Any], next_cursor: str | None) ->
     response = Response(200, encode(Page(data, next_cursor is not None, next_cursor)))
     response.cache_control = PRIVATE
     if next_cursor is not None:
-        others = [
-            part
-            for part in request.query_string.decode("latin-1").split("&")
-            if part and not part.startswith("cursor=")
-        ]
-        target = "&".join([*others, f"cursor={quote(next_cursor)}"])
+        asked = request.query_string.decode("latin-1")
+        target = f"cursor={next_cursor}"  # nothing in it needs to be quoted
+        if asked:
+            others = [part for part in asked.split("&") if part and part[:7] != "cursor="]
+            target = "&".join([*others, target])
         response.headers = [(b"link", f'<{request.path}?{target}>; rel="next"'.encode("latin-1"))]
     return response

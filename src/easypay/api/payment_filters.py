@@ -81,6 +81,8 @@ NAMES: Final = tuple(_READ)
 
 def filters_of(query: Mapping[str, str]) -> Filters:
     """Return the filters in a query. Raises ValidationFailed for one that cannot be read."""
+    if _READ.keys().isdisjoint(query):
+        return Filters()
     found = {}
     for name, (read, hint) in _READ.items():
         if name in query:

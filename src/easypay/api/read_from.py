@@ -5,9 +5,10 @@
 """
 
 from collections.abc import Awaitable, Callable
-from copy import copy
 from functools import partial
 from typing import Final
+
+from msgspec.structs import replace
 
 from easypay.api.http import Request, Response
 from easypay.clock import rfc3339
@@ -47,9 +48,11 @@ async def read_from(
     assert caller is not None, "whoever reads a list has been recognised by a key"
     # Besides the merchant's own rows, an answer depends on its question only.
     question = (caller.merchant_id, caller.mode, request.path, request.query_string, exact)
-    return copy(await places.shared.read(question, read))
+    return replace(await places.shared.read(question, read))
 
 
 def _wants_exact(request: Request) -> bool:
-    said = request.headers.get(b"cache-control", b"")
+    said = request.headers.get(b"cache-control")
+    if said is None:
+        return False
     return any(part.strip().lower() == b"no-cache" for part in said.split(b","))

@@ -58,7 +58,7 @@ from easypay.payments.read_places import UNKNOWN, ReadPlace, ReadPlaces
 from easypay.payments.views import (
     EventView,
     event_view,
-    listed_payment_view,
+    listed_payment_views,
     operation_view,
     payment_view,
     refund_view,
@@ -172,7 +172,7 @@ class ReadingApi:
     async def _payment_views(
         self, lists: Lists, caller: Caller, rows: Sequence[Any], expand: Sequence[str]
     ) -> Sequence[Any]:
-        views = [listed_payment_view(row) for row in rows]
+        views = listed_payment_views(rows)
         if not expand or not views:
             return views
         return await self._expanded(lists, caller, views, [row["id"] for row in rows], expand)

@@ -263,6 +263,10 @@ class Lane:
         self._limit_s = self._least_limit_s
         return rows
 
+    def answers(self, variant: str, *, within_s: float) -> bool:
+        """Whether it is ready to run a variant, and would not wait longer for the answer."""
+        return variant in self._statements and self._limit_s <= within_s
+
     async def open(self) -> None:
         """Connect and prepare the statement."""
         await self._prepare("")

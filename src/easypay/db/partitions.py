@@ -183,7 +183,7 @@ class Months:
             found.append(self._suffixes[index])
             end = self._starts[index if newest_first else index + 1]
             index += step
-        return found, UUID(int=end)
+        return found, ids.of_number(end)
 
 
 class MonthsMissing(EasyPayError):

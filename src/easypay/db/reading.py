@@ -92,10 +92,12 @@ class Reading:
         statement takes too long, TimeoutError or ConnectionLost if the server is away, and
         UndefinedTableError if a month's table is gone.
         """
-        lane = None
+        lane = self._free.pop() if self._free else None
         try:
+            if lane is not None and lane.answers(sql, within_s=self._patience_s):
+                return await self._run(lane, sql, arguments)  # a second timer would cost calls
             async with asyncio.timeout(self._patience_s):
-                lane = self._free.pop() if self._free else await self._turn()
+                lane = lane or await self._turn()
                 return await self._run(lane, sql, arguments)
         except TimeoutError:
             if lane is None:
@@ -113,7 +115,8 @@ class Reading:
             except ConnectionLost as lost:
                 if isinstance(lost.__cause__, TimeoutError):
                     raise
-                return await lane.fetch(arguments, sql)  # it was idle, and the server restarted
+                async with asyncio.timeout(self._patience_s):
+                    return await lane.fetch(arguments, sql)  # it was idle: the server restarted
         except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError) as error:
             raise DatabaseUnavailable(
                 "The database took more than "

@@ -37,7 +37,7 @@ from easypay.payments.views import (
     PAYMENT_VIEW_COLUMNS,
     PaymentView,
     ProcessorView,
-    listed_payment_view,
+    listed_payment_views,
     partial_refund,
 )
 
@@ -185,7 +185,7 @@ async def _with_payments(runner: Runner, events: Sequence[FeedEvent]) -> list[Fe
     for row in rows:
         n, event_id, operation_id, word, status, amount, changed_at, *payment = row
         if n not in present:
-            present[n] = listed_payment_view(payment)
+            (present[n],) = listed_payment_views([payment])
         histories.setdefault(n, []).append(
             Happened(event_id, operation_id, word, status, amount, rfc3339(changed_at))
         )

@@ -17,6 +17,7 @@ import asyncpg
 import msgspec
 from msgspec.structs import replace
 
+from easypay import ids
 from easypay.clock import monotonic
 from easypay.db.partitions import Months
 from easypay.db.reading import Reading
@@ -63,14 +64,14 @@ class Span(msgspec.Struct, frozen=True):
     def starting_with(self, row: UUID) -> "Span":
         """Return the part whose first row is `row`."""
         if self.newest_first:
-            return replace(self, below=UUID(int=row.int + 1))
+            return replace(self, below=ids.of_number(row.int + 1))
         return replace(self, floor=row)
 
     def continuing(self, last: UUID) -> "Span":
         """Return the part after the row `last`."""
         if self.newest_first:
             return replace(self, below=min(last, self.below))
-        return replace(self, floor=max(UUID(int=last.int + 1), self.floor))
+        return replace(self, floor=max(ids.of_number(last.int + 1), self.floor))
 
     @property
     def empty(self) -> bool:

@@ -1,6 +1,7 @@
 """Payments, refunds and operations as the API shows them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from hashlib import sha256
 from operator import attrgetter
 from typing import Any, Final
@@ -10,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import fields as fields_of
 
 from easypay import __version__, ids
-from easypay.clock import rfc3339, rfc3339_or_none
+from easypay.clock import rfc3339, rfc3339_of_each, rfc3339_or_none
 from easypay.payment_details import DETAIL_FIELDS, detail_values
 from easypay.payments.model import (
     GONE_BACK,
@@ -185,7 +186,7 @@ def payment_view(payment: Payment) -> PaymentView:
     """Return a payment as the API shows it."""
     answer, twin = payment.answer, payment.possible_duplicate_of
     customer, method = payment.customer_id, payment.payment_method_id
-    # As in `listed_payment_view`: by position, which is faster than by name, and without calls of
+    # As in `listed_payment_views`: by position, which is faster than by name, and without calls of
     # `ids.typed`. Every payment comes here.
     return PaymentView(  # type: ignore[call-arg]  # mypy cannot count `*`
         f"pay_{payment.id.hex}",
@@ -246,18 +247,33 @@ PAYMENT_VIEW_COLUMNS: Final = ", ".join(
     )
 )
 """The columns that a payment's view shows. Lists read no others."""
+_CREATED_AT: Final = 10
+_UPDATED_AT: Final = 11
 _METHOD_AT: Final = 13
 _PROCESSOR_AT: Final = 18
 _DETAILS_AT: Final = _PROCESSOR_AT + len(_PROCESSOR_COLUMNS)
 _LINKS_AT: Final = _DETAILS_AT + len(DETAIL_FIELDS)
+_SETTLED_AT: Final = _LINKS_AT + 3
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Stands for the time of what has not settled, and is not shown."""
 
 
-def listed_payment_view(row: Iterable[Any]) -> PaymentView:
-    """Return `payment_view` of a row of PAYMENT_VIEW_COLUMNS, in half the time."""
-    own = tuple(row)
+def listed_payment_views(rows: Sequence[Sequence[Any]]) -> list[PaymentView]:
+    """Return `payment_view` of each row of PAYMENT_VIEW_COLUMNS, in less than half the time. The
+    times of all rows become text together."""
+    created = rfc3339_of_each([row[_CREATED_AT] for row in rows])
+    updated = rfc3339_of_each([row[_UPDATED_AT] for row in rows])
+    settled = rfc3339_of_each([row[_SETTLED_AT] or _NEVER for row in rows])
+    return [
+        _listed(tuple(row), *times)
+        for row, *times in zip(rows, created, updated, settled, strict=True)
+    ]
+
+
+def _listed(own: tuple[Any, ...], created_at: str, updated_at: str, settled_at: str) -> PaymentView:
     payment_id, status, amount, currency, captured, refunded, capture = own[:7]
-    decline_code, mode, version, created_at, updated_at, metadata = own[7:_METHOD_AT]
-    twin, customer, method, settled_at, settlement_state = own[_LINKS_AT:]
+    decline_code, mode, version, _, _, metadata = own[7:_METHOD_AT]
+    twin, customer, method, settled, state = own[_LINKS_AT:]
     return PaymentView(  # type: ignore[call-arg]  # mypy cannot count `*`
         f"pay_{payment_id.hex}",
         status,
@@ -275,13 +291,13 @@ def listed_payment_view(row: Iterable[Any]) -> PaymentView:
         _metadata.decode(metadata) if metadata else {},
         mode,
         version,
-        rfc3339(created_at),
-        rfc3339(updated_at),
+        created_at,
+        updated_at,
         UNSET if twin is None else f"pay_{twin.hex}",
         UNSET if customer is None else f"cus_{customer.hex}",
-        UNSET if settled_at is None else rfc3339(settled_at),
-        settlement_state or UNSET,
-        partial_refund(settlement_state, captured, refunded),
+        UNSET if settled is None else settled_at,
+        state or UNSET,
+        UNSET if state is None else partial_refund(state, captured, refunded),
     )
 
 
