@@ -985,8 +985,7 @@ MERCHANTS: Final = (
 
 
 async def purge_old_keys(w: World) -> None:
-    limit = w.now - timedelta(days=30)
-    assert await purge._purge_between(w.pool, [limit, limit - timedelta(hours=1)])
+    assert await purge._purge_between(w.pool, [w.closed_at, w.closed_at - timedelta(days=3)])
 
 
 async def purge_old_guards(w: World) -> None:
@@ -1045,9 +1044,7 @@ CHORES: Final = (
          because="it has at most 500 rows, which are read only for a person or a new kind"),
     Case("forget old keys", purge_old_keys,
          uses=("idempotency_keys_age", "unresolved_operations_pkey", "watched_operations_pkey",
-               "operations_pkey"), months=200, locks=700, buffers=4_000,
-         because="an id carries the gateway's clock; a key must not be forgotten while its "
-                 "operation is open, however wrong that clock was"),
+               "operations_pkey"), buffers=4_000),
     Case("forget old guards", purge_old_guards, buffers=25_000),
     Case("look which months there are", look_at_months, buffers=3_000, sorts=500,
          reads_whole=("pg_inherits",),

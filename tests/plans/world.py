@@ -66,9 +66,10 @@ _WORK_LISTS = f"""
     INSERT INTO idempotency_keys
         (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
     SELECT o.merchant_id, o.mode, 'key ' || o.id, sha256('x'), o.id, o.payment_id,
-           now() - interval '40 days' + n * interval '2 minutes'
-      FROM (SELECT *, row_number() OVER (ORDER BY id) AS n FROM operations LIMIT 25000) o
-     ORDER BY n;
+           o.begun_at
+      FROM (SELECT * FROM operations WHERE id < lowest_id_at(now() - interval '20 days')
+             ORDER BY id DESC LIMIT 25000) o
+     ORDER BY o.id;
 
     INSERT INTO duplicate_guards (merchant_id, mode, digest, payment_ids, begun_at, until)
     SELECT merchant_id, mode, sha256(uuid_send(id)), ARRAY[id], ARRAY[now()],
@@ -183,6 +184,8 @@ class World:
     operation: Operation
     """Its first operation."""
     key: str
+    closed_at: datetime
+    """All keys of before have operations that are neither open nor watched."""
     customer: str
     stored_customer: UUID
     """Who has paid with a stored payment method."""
@@ -266,6 +269,11 @@ async def look_at(dsn: str) -> World:
             "SELECT key FROM idempotency_keys WHERE merchant_id = $1 AND mode = $2 LIMIT 1",
             merchant_id,
             payment.mode,
+        ),
+        closed_at=await connection.fetchval(
+            "SELECT min(created_at) FROM idempotency_keys k"
+            " WHERE EXISTS (SELECT FROM watched_operations w"
+            "   WHERE w.merchant_id = k.merchant_id AND w.operation_id = k.operation_id)"
         ),
         customer=await connection.fetchval(
             "SELECT customer_reference FROM payments WHERE merchant_id = $1 AND mode = $2"

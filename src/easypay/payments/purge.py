@@ -1,15 +1,22 @@
 """Deletes idempotency keys that are past their age limit; their operations stay.
 
 A key whose operation is open or still watched is kept whatever its age: without it, the same key
-would charge again. The purge goes back from the age limit, first by hours and then by days, so that
-each statement reads its own part of the table (BRIN) and not the rows deleted before. One process
-at a time does it, in batches with a transaction each.
+would charge again. An operation's id says when it began, by its gateway's clock: it is looked for
+in the months around its key's time. Keys whose gateway had a wrong clock come after the others, and
+their operations are looked for in all months.
+
+The purge goes back from the age limit, first by hours and then by days, so that each statement
+reads its own part of the table (BRIN) and not the rows deleted before. One process at a time does
+it, in batches with a transaction each.
 """
 
 import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
+
+from easypay import ids
+from easypay.db.partitions import within_months
 
 _BATCH: Final = 5_000
 _PAUSE_S: Final = 0.01
@@ -27,7 +34,7 @@ _BEGIN: Final = """
 _DELETE: Final = """
     DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
         SELECT k.ctid FROM idempotency_keys k
-         WHERE k.created_at >= $1 AND k.created_at < $2
+         WHERE k.created_at >= $1 AND k.created_at < $2 AND {keys}
            AND NOT EXISTS (SELECT FROM unresolved_operations u
                             WHERE u.merchant_id = k.merchant_id AND u.operation_id = k.operation_id)
            AND NOT EXISTS (SELECT FROM watched_operations w
@@ -35,10 +42,17 @@ _DELETE: Final = """
                               AND w.purpose <> 'expiry')
            AND NOT EXISTS (SELECT FROM operations o
                             WHERE o.merchant_id = k.merchant_id AND o.id = k.operation_id
+                              AND {operations}
                               AND o.state IN ('queued', 'in_flight', 'unknown', 'not_sent',
                                                'held'))
          LIMIT $3))
 """
+_ELSEWHERE: Final = """
+    SELECT EXISTS (SELECT FROM idempotency_keys k
+                    WHERE k.created_at >= $1 AND k.created_at < $2 AND NOT ({keys}))
+"""
+_IN_ALL_MONTHS: Final = _DELETE.format(keys="true", operations="true")
+_CLOCKS_DIFFER: Final = timedelta(days=1)
 _OLDER: Final = "SELECT EXISTS (SELECT FROM idempotency_keys WHERE created_at < $1)"
 _EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -61,14 +75,30 @@ async def _purge_between(pool: Any, edges: list[datetime]) -> int:
     """Purge the spans between edges, one after another, back in time."""
     purged = 0
     for end, start in pairwise(edges):
-        deleted = _BATCH
-        while deleted == _BATCH:
-            async with pool.acquire() as connection, connection.transaction():
-                if not (await connection.fetchrow(_BEGIN))[0]:
-                    return purged
-                status: str = await connection.execute(_DELETE, start, end, _BATCH)
-            deleted = int(status.rpartition(" ")[2])
-            purged += deleted
-            if deleted:
-                await asyncio.sleep(_PAUSE_S)  # let others have their turn
+        around = [ids.lowest_id_at(at) for at in (start - _CLOCKS_DIFFER, end + _CLOCKS_DIFFER)]
+        months = {
+            "keys": within_months("k.operation_id", around),
+            "operations": within_months("o.id", around),
+        }
+        deleted = await _purge_span(pool, _DELETE.format_map(months), start, end)
+        if deleted is None:
+            return purged
+        purged += deleted
+        if await pool.fetchval(_ELSEWHERE.format_map(months), start, end):
+            purged += await _purge_span(pool, _IN_ALL_MONTHS, start, end) or 0
+    return purged
+
+
+async def _purge_span(pool: Any, delete: str, start: datetime, end: datetime) -> int | None:
+    """Delete batch by batch. Returns how many; None if another process is purging."""
+    purged, deleted = 0, _BATCH
+    while deleted == _BATCH:
+        async with pool.acquire() as connection, connection.transaction():
+            if not (await connection.fetchrow(_BEGIN))[0]:
+                return purged or None
+            status: str = await connection.execute(delete, start, end, _BATCH)
+        deleted = int(status.rpartition(" ")[2])
+        purged += deleted
+        if deleted:
+            await asyncio.sleep(_PAUSE_S)  # let others have their turn
     return purged
