@@ -31,24 +31,28 @@ _BEGIN: Final = """
            set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true),
            set_config('plan_cache_mode', 'force_custom_plan', true)
 """
+# Returns how many it deleted, and whether there are keys whose operations lie in other months.
 _DELETE: Final = """
-    DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
-        SELECT k.ctid FROM idempotency_keys k
-         WHERE k.created_at >= $1 AND k.created_at < $2 AND {keys}
-           AND NOT EXISTS (SELECT FROM unresolved_operations u
-                            WHERE u.merchant_id = k.merchant_id AND u.operation_id = k.operation_id)
-           AND NOT EXISTS (SELECT FROM watched_operations w
-                            WHERE w.merchant_id = k.merchant_id AND w.operation_id = k.operation_id
-                              AND w.purpose <> 'expiry')
-           AND NOT EXISTS (SELECT FROM operations o
-                            WHERE o.merchant_id = k.merchant_id AND o.id = k.operation_id
-                              AND {operations}
-                              AND o.state IN ('queued', 'in_flight', 'unknown', 'not_sent',
-                                               'held'))
-         LIMIT $3))
-"""
-_ELSEWHERE: Final = """
-    SELECT EXISTS (SELECT FROM idempotency_keys k
+    WITH deleted AS (
+        DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
+            SELECT k.ctid FROM idempotency_keys k
+             WHERE k.created_at >= $1 AND k.created_at < $2 AND {keys}
+               AND NOT EXISTS (SELECT FROM unresolved_operations u
+                                WHERE u.merchant_id = k.merchant_id
+                                  AND u.operation_id = k.operation_id)
+               AND NOT EXISTS (SELECT FROM watched_operations w
+                                WHERE w.merchant_id = k.merchant_id
+                                  AND w.operation_id = k.operation_id AND w.purpose <> 'expiry')
+               AND NOT EXISTS (SELECT FROM operations o
+                                WHERE o.merchant_id = k.merchant_id AND o.id = k.operation_id
+                                  AND {operations}
+                                  AND o.state IN ('queued', 'in_flight', 'unknown', 'not_sent',
+                                                   'held'))
+             LIMIT $3))
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM deleted),
+           EXISTS (SELECT FROM idempotency_keys k
                     WHERE k.created_at >= $1 AND k.created_at < $2 AND NOT ({keys}))
 """
 _IN_ALL_MONTHS: Final = _DELETE.format(keys="true", operations="true")
@@ -76,29 +80,16 @@ async def _purge_between(pool: Any, edges: list[datetime]) -> int:
     purged = 0
     for end, start in pairwise(edges):
         around = [ids.lowest_id_at(at) for at in (start - _CLOCKS_DIFFER, end + _CLOCKS_DIFFER)]
-        months = {
-            "keys": within_months("k.operation_id", around),
-            "operations": within_months("o.id", around),
-        }
-        deleted = await _purge_span(pool, _DELETE.format_map(months), start, end)
-        if deleted is None:
-            return purged
-        purged += deleted
-        if await pool.fetchval(_ELSEWHERE.format_map(months), start, end):
-            purged += await _purge_span(pool, _IN_ALL_MONTHS, start, end) or 0
-    return purged
-
-
-async def _purge_span(pool: Any, delete: str, start: datetime, end: datetime) -> int | None:
-    """Delete batch by batch. Returns how many; None if another process is purging."""
-    purged, deleted = 0, _BATCH
-    while deleted == _BATCH:
-        async with pool.acquire() as connection, connection.transaction():
-            if not (await connection.fetchrow(_BEGIN))[0]:
-                return purged or None
-            status: str = await connection.execute(delete, start, end, _BATCH)
-        deleted = int(status.rpartition(" ")[2])
-        purged += deleted
-        if deleted:
-            await asyncio.sleep(_PAUSE_S)  # let others have their turn
+        keys, operations = (within_months(name, around) for name in ("k.operation_id", "o.id"))
+        delete = _DELETE.format(keys=keys, operations=operations)
+        while delete:
+            async with pool.acquire() as connection, connection.transaction():
+                if not (await connection.fetchrow(_BEGIN))[0]:
+                    return purged
+                deleted, are_elsewhere = await connection.fetchrow(delete, start, end, _BATCH)
+            purged += deleted
+            if deleted:
+                await asyncio.sleep(_PAUSE_S)  # let others have their turn
+            if deleted < _BATCH:
+                delete = _IN_ALL_MONTHS if are_elsewhere else ""
     return purged
