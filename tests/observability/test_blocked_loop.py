@@ -126,8 +126,10 @@ import asyncio, os, subprocess, sys, threading, time
 from easypay.observability.blocked_loop import BlockedLoop
 async def main():
     core = {min(os.sched_getaffinity(0))}
-    other = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
-    os.sched_setaffinity(other.pid, core)
+    busy = [sys.executable, "-S", "-c", "while True: pass"]
+    others = [subprocess.Popen(busy) for _ in range(3)]
+    for other in others:
+        os.sched_setaffinity(other.pid, core)
     watching = asyncio.create_task(BlockedLoop(lambda: print("blocked", flush=True)).run())
     await asyncio.sleep(0.2)
     os.sched_setaffinity(0, core)
@@ -138,15 +140,16 @@ async def main():
         longest, before = max(longest, time.monotonic() - before), time.monotonic()
     watching.cancel()
     await asyncio.wait([watching])
-    other.kill()
-    other.wait()
+    for other in others:
+        other.kill()
+        other.wait()
     print("longest", longest)
 asyncio.run(main())
 """
 
 
 async def test_a_loop_that_gets_no_core_is_not_blocked() -> None:
-    """Its thread is ready all the time, but another process has the only core it may use."""
+    """Its thread is ready all the time, but other processes have the only core it may use."""
     running = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", CROWDED), stdout=subprocess.PIPE
     )

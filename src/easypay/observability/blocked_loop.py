@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from traceback import walk_tb
 from types import CodeType, FrameType, TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 from easypay.clock import monotonic
 
@@ -29,76 +30,103 @@ _MOST_PLACES: Final = 200
 _OURS: Final = f"{os.sep}easypay{os.sep}"
 
 
+class Beat(NamedTuple):
+    """What the loop notes each time that it turns: by then it had used so much CPU, and had waited
+    so long for a core. Seconds."""
+
+    at: float
+    cpu: float
+    waited: float
+
+
 class BlockedLoop:
     """Watches the loop that it runs in. `found` is called once for each time that it was blocked,
     from the thread that looks."""
 
     def __init__(self, found: Callable[[], None] = lambda: None) -> None:
         self._found = found
-        self._beat_at = 0.0
+        self._beat = Beat(0.0, 0.0, 0.0)
         self._thread = 0
-        self._schedule = ""
+        self._counts = self._state = -1
+        """Descriptors of what the system says of the loop's thread, if it does."""
         self._depth = 0
-        self._stopped = threading.Event()
+        self._stopped = False
         self._quiet_until: dict[str, float] = {}
 
     async def run(self) -> None:
         """Watch until cancelled."""
         self._thread = threading.get_ident()
-        self._schedule = f"/proc/self/task/{threading.get_native_id()}/schedstat"
         self._depth = await _depth_of_loop()
-        self._beat_at = monotonic()
-        self._stopped.clear()
+        path = f"/proc/self/task/{threading.get_native_id()}"
+        with suppress(OSError):  # not on every system, or no file can be opened now
+            self._counts = os.open(f"{path}/schedstat", os.O_RDONLY)
+            self._state = os.open(f"{path}/stat", os.O_RDONLY)
+        self._stopped = False
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle | None = None
+
+        def beat() -> None:
+            nonlocal timer
+            self._beat = self._now()
+            timer = loop.call_later(_BEAT_S, beat)
+
+        beat()
         watcher = threading.Thread(target=self._watch, name="blocked loop", daemon=True)
         watcher.start()
         try:
-            while True:
-                self._beat_at = monotonic()
-                await asyncio.sleep(_BEAT_S)
+            await loop.create_future()
         finally:
-            self._stopped.set()
+            self._stopped = True
+            if timer is not None:
+                timer.cancel()
+            for each in (self._counts, self._state):
+                with suppress(OSError):
+                    os.close(each)
+            self._counts = self._state = -1
 
     def _watch(self) -> None:
         told = 0.0
-        slept_at, cpu = monotonic(), self._cpu_s()
-        seen, waited, waited_then = 0.0, self._waited_s(), 0.0
-        while not self._stopped.wait(_BEAT_S):
-            now, cpu_before, cpu = monotonic(), cpu, self._cpu_s()
+        slept_at = monotonic()
+        while not self._stopped:
+            time.sleep(_BEAT_S)  # an event would be told of the stop at once, and costs more
+            beat, now = self._beat, monotonic()
             late_s, slept_at = now - slept_at - _BEAT_S, now
-            beat_at = self._beat_at
-            if beat_at != seen:
-                seen, waited_then = beat_at, waited
-            waited = self._waited_s()
-            stood_s = now - beat_at - (waited - waited_then)
-            if stood_s <= _BEAT_S + BLOCKED_S or beat_at == told:
+            if now - beat.at <= _BEAT_S + BLOCKED_S or beat.at == told:
                 continue
-            if late_s > BLOCKED_S and cpu - cpu_before < late_s / 2:
+            reached = self._now()
+            ran_s, waited_s = reached.cpu - beat.cpu, reached.waited - beat.waited
+            # While it waits for a core, this wait is not counted yet.
+            stood_s = ran_s if self._is_ready() else now - beat.at - waited_s
+            if stood_s <= _BEAT_S + BLOCKED_S:
+                continue  # others had the cores: that blocks nothing
+            if late_s > BLOCKED_S and ran_s < late_s / 2:
                 continue  # the whole process stood still: it was stopped, or got no CPU
-            if stack := self._stack():
-                told = beat_at
+            if self._beat is beat and (stack := self._stack()):
+                told = beat.at
                 self._tell(stack)
+
+    def _now(self) -> Beat:
+        """Return how far the loop's thread has come. Linux counts what it waited for a core;
+        elsewhere that is 0."""
+        cpu = waited = 0.0
+        with suppress(OSError, AttributeError):
+            cpu = time.clock_gettime(time.pthread_getcpuclockid(self._thread))
+        with suppress(OSError, IndexError, ValueError):
+            waited = int(os.pread(self._counts, 64, 0).split()[1]) / 1e9
+        return Beat(monotonic(), cpu, waited)
+
+    def _is_ready(self) -> bool:
+        """Return whether the loop's thread runs, or waits for a core. While it waits for anything
+        else, as for Python's lock, it does not."""
+        with suppress(OSError):
+            return os.pread(self._state, 512, 0).rpartition(b")")[2][:3] == b" R "
+        return False
 
     def _stack(self) -> list[str]:
         """Return where the loop stands; nothing if it waits for events: its beat comes now. Only
         here a frame is held: it would keep its request alive, with the card."""
         frame = sys._current_frames().get(self._thread)
         return stack_of(frame, self._depth) if _depth(frame) > self._depth else []
-
-    def _cpu_s(self) -> float:
-        """Return the CPU time of the loop's thread."""
-        try:
-            return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
-        except (OSError, AttributeError):
-            return 0.0
-
-    def _waited_s(self) -> float:
-        """Return how long the loop's thread was ready and got no core: others' work, which blocks
-        nothing. Linux counts it; elsewhere it is 0."""
-        try:
-            with open(self._schedule, "rb") as counts:
-                return int(counts.read().split()[1]) / 1e9
-        except (OSError, IndexError, ValueError):
-            return 0.0
 
     def _tell(self, stack: list[str]) -> None:
         where = place(stack)
