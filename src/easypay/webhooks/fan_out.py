@@ -89,15 +89,11 @@ _FAN_OUT: Final = """
 LANE: Final[dict[str, Any]] = {
     "lookups": True,
     "hash_joins": True,
-    "settings": {"enable_sort": "off", "synchronous_commit": "off"},
+    "settings": {"enable_sort": "off"},
 }
 """How a lane runs these statements. What happened and who wants it are joined by a hash table: both
 may be thousands. Nothing is to be sorted: otherwise the last failure of a payment may be looked for
-among all that an endpoint waits for, and there may be a million.
-
-It does not wait for the disk. A server that crashes may lose the last fan-outs, each with its move
-of the mark, so they are made again. No delivery can have been claimed that is lost: the claim's
-commit waits, and writes all that came before it."""
+among all that an endpoint waits for, and there may be a million."""
 
 
 def lane_statement(variant: str) -> str:
