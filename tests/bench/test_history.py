@@ -12,7 +12,7 @@ import pytest
 from easypay_bench import __main__ as bench
 from easypay_bench.history import regular, report, results
 from easypay_bench.history.change_points import change_points
-from easypay_bench.history.compare import change
+from easypay_bench.history.compare import change, change_in_pairs
 from easypay_bench.history.results import Figure
 from easypay_bench.instructions import Instructions, parsed
 from easypay_bench.load import LoadFailed
@@ -189,6 +189,28 @@ def test_a_version_that_costs_more_than_the_release_is_told() -> None:
     assert verdicts["statements"] == "worse", "a count needs no luck"
     assert verdicts["per_s"] == "the same", "two percent are within the scatter"
     assert verdicts["wal_bytes"] == "the same"
+
+
+def test_what_disturbs_both_of_a_pair_hides_no_change() -> None:
+    """The machine is half as fast in every other pair; this version takes four percent more."""
+    before = tuple(400.0 * (1 + number % 2) for number in range(8))
+    after = tuple(value * 1.04 for value in before)
+    figures = [Figure("gateway_us", values) for values in (before, after)]
+    assert change(*figures).verdict == "the same"
+    found = change_in_pairs(*figures)
+    assert found.verdict == "worse"
+    assert (found.ratio, found.lowest, found.highest) == pytest.approx((1.04, 1.04, 1.04))
+
+
+def test_a_version_that_does_not_start_says_why(tmp_path: Path) -> None:
+    package = tmp_path / "src" / "easypay_bench"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    with (
+        pytest.raises(LoadFailed, match=r"(?s)did not start.*easypay_bench\.stack"),
+        regular.ordinary._started(tmp_path / "src", tmp_path),
+    ):
+        pass
 
 
 def test_without_a_release_one_line_says_so(

@@ -53,11 +53,11 @@ async def fails(stack: Stack, keeper: Shop, customer: dict[str, Any], call: str)
 
 
 async def removals(stack: Stack, keeper: Shop) -> int:
-    """Return how many calls of the shop's account to remove something the vault has had."""
+    """Return how many things the shop's account has removed from the vault."""
     asked = {"login": keeper.login, "contains": "deleteCustomer"}
     async with http_client() as client:
         answer = await client.get(f"{stack.simulator.url}/simulator/calls", params=asked)
-    return len(answer.json()["calls"])
+    return sum('"Ok"' in call["reply"] for call in answer.json()["calls"])
 
 
 async def is_stored_late(stack: Stack, keeper: Shop) -> None:

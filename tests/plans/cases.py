@@ -1487,7 +1487,7 @@ SETTLEMENT: Final = (
     settlement_case("tell payments of their settlement", settlement_rows.settle,
          uses=("settled_transactions_untold", "settled_transactions_pkey", "payments_pkey",
                "settlement_changes_pkey"),
-         months=3, buffers=20_000, sorts=500),  # a month's, and this one may have only begun
+         buffers=20_000, sorts=500),
     settlement_case("list settlements", settlement_rows.list_settlements,
          uses=("settled_batches_time", "settlement_sums_pkey", "settlement_changes_pkey"),
          buffers=600, sorts=1_000),
@@ -1507,7 +1507,7 @@ RECONCILIATION: Final = (
          uses=("settled_batches_pkey",), buffers=2_000),
     book_case("compare 200 lines of a batch", book_rows.compare_a_batch,
          uses=("operations_pkey", "payments_pkey", "settled_transactions_pkey", "break_once"),
-         months=17, locks=120, buffers=200 * 60, sorts=1_000, reads_whole=book_rows.TEMPORARY,
+         months=16, locks=120, buffers=200 * 60, sorts=1_000, reads_whole=book_rows.TEMPORARY,
          because=_IN_MEMORY),
     book_case("look for what of ours is in no list", book_rows.look_for_what_is_in_no_list,
          uses=("operations_pkey", "events_pkey"), months=18, locks=140, buffers=40_000,

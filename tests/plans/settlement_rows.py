@@ -3,13 +3,16 @@
 from datetime import timedelta
 from typing import Any, Final
 
+from easypay import ids
 from easypay.clock import now
+from easypay.db import partitions
 from easypay.mode import MODE
 from easypay.settlement import lists, settling
 from harness import connected
 from plans.world import World
 
-# The merchant's latest 200 were not told yet, however many payments the database has.
+# The merchant's latest 200 of whole months were not told yet, however many payments the database
+# has: with those of a month that has only begun they would lie in one month more.
 _FILL: Final = """
     INSERT INTO settled_transactions (account, batch_id, transaction_id, kind, status, reference,
         amount_minor, currency, card_brand, last4, settled_at, merchant_id, mode, payment_id,
@@ -18,10 +21,10 @@ _FILL: Final = """
            'settledSuccessfully', left(p.id::text, 20), p.captured_minor, p.currency, p.card_brand,
            p.card_last4, date_trunc('day', p.created_at) + interval '23 hours', p.merchant_id,
            p.mode, p.id, p.id, p.order_reference,
-           CASE WHEN p.merchant_id <> $1 OR p.id < latest.id THEN 'settled' END
+           CASE WHEN p.merchant_id <> $1 OR p.id < latest.id OR p.id >= $2 THEN 'settled' END
       FROM payments p
       JOIN processor_logins l ON l.merchant_id = p.merchant_id AND l.id = p.login_id
-     CROSS JOIN (SELECT id FROM payments WHERE merchant_id = $1 AND status = 'captured'
+     CROSS JOIN (SELECT id FROM payments WHERE merchant_id = $1 AND status = 'captured' AND id < $2
                   ORDER BY id DESC OFFSET 200 LIMIT 1) AS latest
      WHERE p.status = 'captured'
     ON CONFLICT DO NOTHING
@@ -55,7 +58,8 @@ async def fill(w: World) -> None:
     if await w.connection.fetchval("SELECT EXISTS (SELECT FROM settled_transactions)"):
         return
     async with connected(w.dsn) as connection:  # the world's own ends what takes long
-        await connection.execute(_FILL, w.merchant_id)
+        this_month = ids.lowest_id_at(partitions.month_start(w.now))
+        await connection.execute(_FILL, w.merchant_id, this_month)
         await connection.execute(_FILL_BATCHES)
         await connection.execute(_FILL_CHANGES)
         for table in _FILLED:

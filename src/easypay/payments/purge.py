@@ -31,7 +31,8 @@ _BEGIN: Final = """
            set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true),
            set_config('plan_cache_mode', 'force_custom_plan', true)
 """
-# Returns how many it deleted, and whether there are keys whose operations lie in other months.
+# Returns how many it deleted, and after the last batch whether there are keys whose operations lie
+# in other months: to look for them reads the whole span.
 _DELETE: Final = """
     WITH deleted AS (
         DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
@@ -52,8 +53,9 @@ _DELETE: Final = """
         RETURNING 1
     )
     SELECT (SELECT count(*) FROM deleted),
-           EXISTS (SELECT FROM idempotency_keys k
-                    WHERE k.created_at >= $1 AND k.created_at < $2 AND NOT ({keys}))
+           CASE WHEN (SELECT count(*) FROM deleted) < $3 THEN EXISTS (
+               SELECT FROM idempotency_keys k
+                WHERE k.created_at >= $1 AND k.created_at < $2 AND NOT ({keys})) END
 """
 _IN_ALL_MONTHS: Final = _DELETE.format(keys="true", operations="true")
 _CLOCKS_DIFFER: Final = timedelta(days=1)

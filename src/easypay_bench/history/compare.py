@@ -28,7 +28,8 @@ _WAL_SCATTERS: Final = 0.03
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One figure of both results. `ratio`: after / before; None if there was nothing before."""
+    """One figure of both results. `ratio`: after / before, and of pairs the median of that; None if
+    there was nothing before."""
 
     name: str
     unit: str
@@ -94,6 +95,8 @@ def _verdict(
 
 
 def _interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float] | None:
+    """Return the interval of the ratio of medians; None with too few repeats."""
+
     def ratio(draw: random.Random) -> float | None:
         old = median(draw.choices(before, k=len(before)))
         return median(draw.choices(after, k=len(after))) / old if old else None

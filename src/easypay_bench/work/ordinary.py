@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -34,6 +35,7 @@ _SETTLE_S: Final = 0.5
 _COUNTED: Final = 100
 _NUMBERS_PER_LOAD: Final = 100_000
 """Each load has its own range of numbers, so no key is used twice."""
+_STARTS_WITHIN_S: Final = 120.0
 _STOPS_WITHIN_S: Final = 60.0
 
 
@@ -183,7 +185,7 @@ def _pair(paths: Sequence[Path], seconds: float, folder: Path) -> list[Cost]:
         for _ in range(_WARMUPS):
             for side in sides:
                 side.load(counts=False)
-        for number in range(round(seconds / _SLICE_S)):
+        for number in range(max(1, round(seconds / _SLICE_S))):
             for side in sides if number % 2 == 0 else reversed(sides):
                 side.load()
         return [side.cost() for side in sides]
@@ -195,7 +197,7 @@ def _started(path: Path, folder: Path) -> Iterator[_Standing]:
     with (
         tempfile.TemporaryFile(dir=folder) as complaints,
         subprocess.Popen(  # noqa: S603  (our own command line)
-            [sys.executable, str(Path(__file__).with_name("standing.py"))],
+            [sys.executable, "-P", str(Path(__file__).with_name("standing.py"))],
             env={**os.environ, "PYTHONPATH": str(path)},
             cwd=folder,
             stdin=subprocess.PIPE,
@@ -206,7 +208,10 @@ def _started(path: Path, folder: Path) -> Iterator[_Standing]:
         assert program.stdin is not None
         assert program.stdout is not None
         try:
+            too_late = threading.Timer(_STARTS_WITHIN_S, program.terminate)
+            too_late.start()
             line = program.stdout.readline()
+            too_late.cancel()
             if not line:
                 complaints.seek(0)
                 told = complaints.read().decode(errors="replace").strip()
@@ -214,7 +219,8 @@ def _started(path: Path, folder: Path) -> Iterator[_Standing]:
             yield msgspec.json.decode(line, type=_Standing)
         finally:
             program.stdin.close()
-            try:
-                program.wait(_STOPS_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                program.terminate()
+            for stop in (program.terminate, program.kill):
+                try:
+                    program.wait(_STOPS_WITHIN_S)
+                except subprocess.TimeoutExpired:
+                    stop()

@@ -5,6 +5,7 @@ this version or of another commit. So it imports only what every version has.
 """
 
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +15,8 @@ from easypay_bench.stack import own, shop
 
 def main() -> None:
     """Start it, print one line of JSON, wait, stop it."""
+    # As with Ctrl-C, every started program is stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with (
         tempfile.TemporaryDirectory(prefix="easypay-bench-") as folder,
         own(Path(folder)) as stack,
