@@ -131,7 +131,7 @@ async def keep_list_of_batches(w: World) -> None:
     await reading.listed(w.connection, ACCOUNT, batches)
     waiting = await reading.to_read(w.connection, ACCOUNT, batches)
     assert len(waiting) == 100
-    await reading.has_read(w.connection, ACCOUNT, waiting[0], whole=True)
+    await reading.has_read(w.connection, ACCOUNT, waiting[0], whole=True, shared=False)
 
 
 async def take_lease(w: World) -> None:

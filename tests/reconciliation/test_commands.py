@@ -1,11 +1,12 @@
 """`easypay reconcile` and `easypay breaks`: killed anywhere, and what people do by hand."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from easypay import failpoints, ids
-from easypay.reconciliation import run, state
+from easypay.reconciliation import accounts, reading, run, state
 from harness import MASTERCARD, run_easypay
 
 from .reconciled import Reconciled
@@ -213,3 +214,30 @@ async def test_what_other_programs_do_in_a_shared_account_is_added_up(
     assert "Refunded by other programs" in text
     assert "the account: 2, 3.03 USD, in 2 batches." in text
     assert await _said(books) == [("jane", "books.share", "the till")]
+
+
+async def test_what_is_said_while_a_batch_is_read_holds_for_it(
+    books: Reconciled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account is shared, which is said between the list of its batches and their transactions:
+    the run knows nothing of it and finds the refund unexplained. The next one asks whose it is."""
+    await books.shop.paid(25_00)
+    till = await books.portal.charge(8_00)
+    await books.settle()
+    refund = await books.portal.refund(till, 1_01)
+    await books.settle()
+    key, listed = await books.account(), reading.Reader.batches
+
+    async def then_shared(self: reading.Reader, since: datetime, until: datetime) -> Any:
+        found = await listed(self, since, until)
+        async with books.pool.acquire() as connection, connection.transaction():
+            await accounts.mark(connection, key, "share", "jane", "the till")
+        return found
+
+    monkeypatch.setattr(reading.Reader, "batches", then_shared)
+    await books.run()
+    assert ("unexplained_refund", refund) in await books.breaks("kind", "transaction_id")
+    monkeypatch.undo()
+    await books.time.advance(86_400)
+    await books.run()
+    assert await books.breaks("kind", "transaction_id") == []

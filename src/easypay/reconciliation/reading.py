@@ -182,10 +182,14 @@ _TO_READ: Final = """
      WHERE account = $1 AND read_at IS NULL AND batch_id = ANY($2::text[])
      ORDER BY settled_at, batch_id
 """
+# The row of the account is locked: who says that it is shared, or not, comes before or after this.
 _READ: Final = """
     UPDATE settled_batches
-       SET read_at = CASE WHEN $3 THEN db_now() END, transactions = (
-           SELECT count(*) FROM settled_transactions WHERE account = $1 AND batch_id = $2)
+       SET read_at = CASE WHEN $3 AND $5 = coalesce((
+                   SELECT shared_at IS NOT NULL FROM account_books WHERE account = $1 FOR SHARE
+               ), false) THEN db_now() END,
+           transactions = (
+               SELECT count(*) FROM settled_transactions WHERE account = $1 AND batch_id = $2)
      WHERE account = $1 AND batch_id = $2 AND statistics = $4::jsonb
 """
 
@@ -222,7 +226,10 @@ async def to_read(connection: Any, account: bytes, batches: Sequence[SettledBatc
     return [ToRead(*row) for row in await connection.fetch(_TO_READ, account, closed)]
 
 
-async def has_read(connection: Any, account: bytes, batch: ToRead, *, whole: bool) -> None:
+async def has_read(
+    connection: Any, account: bytes, batch: ToRead, *, whole: bool, shared: bool
+) -> None:
     """Mark a batch as read, unless its statistics have changed meanwhile or its list is not whole:
-    then it is read once more."""
-    await connection.execute(_READ, account, batch.batch_id, whole, batch.statistics)
+    then it is read once more. So it is if somebody has said since it was read that the account is
+    `shared`, or is not: then its refunds were not asked about, or for nothing."""
+    await connection.execute(_READ, account, batch.batch_id, whole, batch.statistics, shared)

@@ -326,7 +326,9 @@ class _Run:
                 await matching.keep(connection, spool, account, batch.batch_id, whole=whole)
                 failpoints.reach("reconcile_batch_kept")
                 await breaks.note(connection, account, self.new)
-                await reading.has_read(connection, account.key, batch, whole=whole)
+                await reading.has_read(
+                    connection, account.key, batch, whole=whole, shared=account.shared
+                )
                 failpoints.reach("reconcile_batch_noted")
             if not whole:
                 log.warning(
