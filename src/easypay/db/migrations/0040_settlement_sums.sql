@@ -2,6 +2,10 @@
 -- show it (docs/decisions/0061).
 --
 -- A gateway of the version before goes on: whatever it writes, the database adds up.
+--
+-- The lock comes first. Whoever tells payments that they have settled locks rows here, then payments,
+-- and then writes here: such a transaction ends before this begins, or waits with nothing locked.
+LOCK TABLE settled_transactions IN EXCLUSIVE MODE;
 
 CREATE TABLE settlement_sums (
     account       bytea   NOT NULL,
@@ -47,12 +51,8 @@ CREATE TRIGGER changed AFTER UPDATE ON settled_transactions
 CREATE TRIGGER went AFTER DELETE ON settled_transactions REFERENCING OLD TABLE AS went
     FOR EACH STATEMENT EXECUTE FUNCTION add_up_settled();
 
--- From here on nobody writes until this ends. Reconciliation waits for as long as it takes to read
--- all that has settled; payments do not.
+-- Reconciliation waits for as long as it takes to read all that has settled; payments do not.
 INSERT INTO settlement_sums
 SELECT account, batch_id, merchant_id, mode, currency, coalesce(card_brand, ''), kind, count(*),
        sum(amount_minor)
   FROM settled_transactions WHERE merchant_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7;
-
--- It served only the sums.
-DROP INDEX settled_transactions_day;
