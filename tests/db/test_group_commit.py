@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -493,7 +494,13 @@ async def test_a_caller_gets_an_error_if_the_database_stays_away(
 ) -> None:
     merchant = ids.new_id()
     begin = start(statements.BEGIN, proxy.dsn, patience_s=0.2)
-    assert await begin.submit(new_payment(merchant))
+
+    async def begins(new: NewPayment) -> bool:
+        with suppress(DatabaseUnavailable):  # a busy machine needs longer to connect
+            return bool(await begin.submit(new))
+        return False
+
+    await until(partial(begins, new_payment(merchant)), what="the database is there")
     await proxy.shut()
     started = monotonic()
     with pytest.raises(DatabaseUnavailable) as caught:
@@ -501,14 +508,7 @@ async def test_a_caller_gets_an_error_if_the_database_stays_away(
     assert 0.2 <= monotonic() - started < 2
     assert (caught.value.http_status, caught.value.retry_after_s) == (503, 2)
     await proxy.open()
-    again = new_payment(merchant)
-
-    async def begins() -> bool:
-        with suppress(DatabaseUnavailable):  # a busy machine needs longer to connect
-            return bool(await begin.submit(again))
-        return False
-
-    await until(begins, what="the database is back")
+    await until(partial(begins, new_payment(merchant)), what="the database is back")
     assert await count(connection, "payments") == 2
 
 

@@ -1110,7 +1110,7 @@ _FILL_DELIVERIES: Final = """
     INSERT INTO webhook_deliveries (merchant_id, endpoint_id, event_id, mode, payment_id, seq, type,
         due_at)
     SELECT merchant_id, id, gen_random_uuid(), mode, gen_random_uuid(), n, 'payment.captured',
-           now() + make_interval(secs => n % 100 - 20)
+           now() + make_interval(mins => n % 100 - 20)  -- a slow machine finds as many due
       FROM webhook_endpoints, generate_series(1, 1000) AS n
 """
 _FILL_ATTEMPTS: Final = """

@@ -21,7 +21,7 @@ from easypay.payments import authorization_expiry, resolver_rows
 from easypay.payments.model import SETTLEMENT_TYPES
 from easypay.webhooks.model import DISABLED, TYPES
 from easypay.webhooks.signing import new_secret
-from harness import QUICKER, Shop, Stack, connected, free_port, own_stack, payment_uuid
+from harness import QUICKER, Shop, Stack, connected, free_port, own_stack, payment_uuid, until
 from harness.commands import run_easypay, running_easypay
 from harness.forks import end_of
 from settlement.books import read_books
@@ -58,6 +58,11 @@ async def test_events_are_forwarded_in_their_order_with_a_signature(
     shop = await stack.shop(stack.only_gateway)
     feed = await stack.with_key(shop, scopes=["events:read"])
     await shop.paid()  # before: not forwarded
+
+    async def is_in_the_feed() -> bool:
+        return len((await feed.client.get("/events")).json()["data"]) == 1
+
+    await until(is_in_the_feed)
     receiver.answer = lambda got: 500 if len(receiver.got) == 1 else 204
     forward = ("--forward-to", f"{receiver.url}/hooks?shop=1", "--print")
     async with listening(stack, shop, *forward) as line:
